@@ -1,0 +1,135 @@
+//! What only server and agent say to each other.
+//!
+//! The channel is one byte stream (a virtio-serial port). A session starts with a preamble: the host writes
+//! [`PREAMBLE_MAGIC`] and 16 random bytes; the agent, once it has read them, writes the same 32 bytes back; both then speak
+//! HTTP/2 (prior knowledge), the host as its client. Until the echo comes, the host throws away what it reads and sends a new
+//! preamble from time to time: bytes of an earlier session may still be under way. The agent, while it waits for a session,
+//! throws away what is not a preamble; a preamble in the middle of a session is no valid HTTP/2 frame and ends it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What a preamble starts with. Read as an HTTP/2 frame header its first three bytes announce 4.6 MB, over any limit.
+pub const PREAMBLE_MAGIC: [u8; 16] = *b"FORKYARD-AGENT/1";
+
+/// Bytes of a preamble: the magic and 16 random bytes.
+pub const PREAMBLE_LEN: usize = 32;
+
+/// Finds a preamble in a stream of bytes, whatever comes before it.
+#[derive(Debug, Default)]
+pub struct Preamble {
+    window: Vec<u8>,
+}
+
+impl Preamble {
+    /// A search that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at the next byte; `Some` once the last 32 bytes are a preamble.
+    pub fn push(&mut self, byte: u8) -> Option<[u8; PREAMBLE_LEN]> {
+        self.window.push(byte);
+        let matched = self.window.len().min(PREAMBLE_MAGIC.len());
+        if self.window[..matched] != PREAMBLE_MAGIC[..matched] {
+            // The longest suffix that may still become a preamble. The magic's first byte stands in it nowhere else
+            // but at 0 and, as part of "FORK", not again, so restarting at that byte is enough.
+            let restart = self.window[1..].iter().position(|b| *b == PREAMBLE_MAGIC[0]).map(|at| at + 1);
+            let rest = restart.map_or_else(Vec::new, |at| self.window.split_off(at));
+            self.window.clear();
+            for byte in rest {
+                let found = self.push(byte);
+                debug_assert!(found.is_none());
+            }
+            return None;
+        }
+        let found = <[u8; PREAMBLE_LEN]>::try_from(self.window.as_slice()).ok()?;
+        self.window.clear();
+        Some(found)
+    }
+}
+
+/// What the host tells the agent before anything else runs: `POST /configure`, at boot, after a fork and after a resume.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GuestConfig {
+    /// The guest's host name.
+    pub hostname: String,
+    /// The content of `/etc/machine-id`: 32 hexadecimal digits.
+    pub machine_id: String,
+    /// Fresh randomness in base64, at least 32 bytes, fed to the guest's kernel.
+    pub seed_base64: String,
+    /// The wall clock: nanoseconds since 1970.
+    pub unix_time_ns: u64,
+    /// Environment of every process; a process's own variables win.
+    pub env: BTreeMap<String, String>,
+    /// Default account of processes and owner of written files: a name or number.
+    pub user: String,
+    /// Default folder of processes.
+    pub cwd: String,
+    /// Files to put in place, such as an operator's package index configuration.
+    #[serde(default)]
+    pub files: Vec<GuestFile>,
+}
+
+/// A small file that the operator gives to every guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GuestFile {
+    /// Absolute path.
+    pub path: String,
+    /// Contents.
+    pub content: String,
+    /// Permission bits, such as 0o644.
+    pub mode: u32,
+}
+
+/// What the agent answers to `GET /health` and `POST /configure`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GuestHealth {
+    /// The agent's version.
+    pub version: String,
+    /// Processes that run.
+    pub processes: u32,
+    /// Seconds since the guest's kernel started.
+    pub uptime_secs: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(bytes: &[u8]) -> Vec<[u8; PREAMBLE_LEN]> {
+        let mut preamble = Preamble::new();
+        bytes.iter().filter_map(|byte| preamble.push(*byte)).collect()
+    }
+
+    #[test]
+    fn a_preamble_is_found_after_anything() {
+        let mut wanted = [7; PREAMBLE_LEN];
+        wanted[..16].copy_from_slice(&PREAMBLE_MAGIC);
+        for noise in [&b""[..], b"F", b"FORK", b"FORKYARD-AGENT/", b"FFFF", b"FORKYARD-AGFORKYARD", &[0; 100]]
+        {
+            let bytes = [noise, &wanted].concat();
+            assert_eq!(search(&bytes), [wanted], "after {noise:?}");
+        }
+    }
+
+    #[test]
+    fn noise_is_bounded_and_yields_nothing() {
+        let mut preamble = Preamble::new();
+        for byte in (0..=255).cycle().take(100_000) {
+            assert!(preamble.push(byte).is_none());
+            assert!(preamble.window.len() < PREAMBLE_LEN);
+        }
+    }
+
+    #[test]
+    fn the_magic_has_one_first_byte() {
+        assert_eq!(PREAMBLE_MAGIC.iter().filter(|b| **b == PREAMBLE_MAGIC[0]).count(), 1);
+    }
+}

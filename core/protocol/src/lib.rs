@@ -1,0 +1,76 @@
+//! The wire types of Forkyard: what client, server and guest agent say to each other.
+//!
+//! Serde types and pure functions only: no I/O, no async runtime. `schema/v1.json` holds the JSON schema of every
+//! public type; a test compares, so a change of the wire is a change of a reviewed file.
+//!
+//! Server and agent serve processes and files under the same paths and with the same bodies, so the server passes
+//! streams through untouched: `/v1/sandboxes/{id}/processes/…` on the server is `/processes/…` in the guest.
+//!
+//! | call | body → answer |
+//! | --- | --- |
+//! | `POST /processes` | [`ProcessSpec`] → [`ProcessInfo`]; the same `id` again answers with the process that is there |
+//! | `POST /processes?attach=true[&stdout=N&stderr=N]` | [`ProcessSpec`] → stream of [`Frame`]s from these offsets |
+//! | `GET /processes` | → [`ProcessList`] |
+//! | `GET /processes/{id}[?wait_ms=N]` | → [`ProcessInfo`], at the latest after `wait_ms` (at most 60,000), earlier once it has ended |
+//! | `GET /processes/{id}/output[?stdout=N&stderr=N]` | → stream of [`Frame`]s from these offsets |
+//! | `POST /processes/{id}/signal` | [`SignalRequest`] → [`ProcessInfo`] |
+//! | `PUT /processes/{id}/stdin?offset=N[&close=true]` | raw bytes → [`StdinReply`]; bytes before the process's own offset are skipped, a gap is refused |
+//! | `GET /files?path=P` | → raw bytes; `Range: bytes=…` (one range) → 206 with `Content-Range`; 416 beyond the end |
+//! | `PUT /files?path=P[&mode=0644][&user=U][&parents=true]` | raw bytes → [`FileStat`]; written beside, synced, renamed |
+//! | `DELETE /files?path=P[&recursive=true]` | → 204 |
+//! | `GET /files/stat?path=P[&follow=true]` | → [`FileStat`] |
+//! | `GET /files/list?path=P[&limit=N][&cursor=C]` | → [`FileList`] |
+//! | `POST /files/mkdir?path=P[&parents=true][&mode=0755][&user=U]` | → [`FileStat`] |
+//! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
+//! | `GET /health` (guest only) | → [`GuestHealth`] |
+//! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
+//!
+//! Errors are [`ErrorReply`] with the status of [`ErrorCode::http_status`].
+
+mod agent;
+mod envelope;
+mod error;
+mod file;
+mod id;
+mod image;
+mod key;
+mod process;
+mod query;
+mod sandbox;
+#[cfg(test)]
+mod schema;
+mod server;
+
+pub use agent::{GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble};
+pub use envelope::{
+    Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,
+};
+pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
+pub use file::{
+    DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, PathError, RawPath,
+};
+pub use id::{InvalidId, KeyId, ProcessId, ProjectId, SandboxId, validate_label, validate_name};
+pub use image::{ImageInfo, ImageList};
+pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
+pub use process::{
+    ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
+    ProcessSpec, ProcessState, SignalRequest, StdinReply,
+};
+pub use query::Query;
+pub use sandbox::{
+    CreateSandbox, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox,
+    SandboxPage, SandboxStatus,
+};
+pub use server::{Capacity, Health, ServerInfo};
+
+/// Largest JSON body that server and agent accept, in bytes.
+pub const MAX_JSON_BODY: usize = 1024 * 1024;
+
+/// Header that names a creating call, so that repeating it has no second effect (1 to 128 printable ASCII characters).
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// Header that names one request in logs and errors; the server makes one where the client sent none.
+pub const REQUEST_ID: &str = "x-request-id";
+
+/// Media type of a body of [`Envelope`]s.
+pub const ENVELOPE_MEDIA_TYPE: &str = "application/vnd.forkyard.stream";

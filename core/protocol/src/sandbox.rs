@@ -1,0 +1,257 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ErrorBody, ErrorCode, SandboxId, validate_label, validate_name};
+
+/// Most virtual CPUs of one machine.
+pub const MAX_CPUS: f64 = 64.0;
+/// Least memory of one machine, in MiB.
+pub const MIN_MEMORY_MB: u64 = 128;
+/// Most memory of one machine, in MiB (512 GiB).
+pub const MAX_MEMORY_MB: u64 = 512 * 1024;
+/// Longest idle time-out, in seconds (30 days).
+pub const MAX_TIMEOUT_SECS: u64 = 30 * 24 * 3600;
+/// Most labels of one machine.
+pub const MAX_LABELS: usize = 64;
+
+const DEFAULT_TIMEOUT_SECS: u64 = 600;
+
+/// Asks for a machine: `POST /v1/sandboxes`, with an `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CreateSandbox {
+    /// An image's tag or digest. Default: `python`.
+    #[serde(default = "default_image")]
+    pub image: String,
+    /// A name, unique in the project. A named machine outlives its idle time-out. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Virtual CPUs, more than 0 and at most 64. The machine gets the next whole number of them. Default: 1.
+    #[serde(default = "default_cpus")]
+    pub cpus: f64,
+    /// Memory in MiB, 128 to 524,288. Default: 512.
+    #[serde(default = "default_memory_mb")]
+    pub memory_mb: u64,
+    /// Seconds without any call after which an unnamed machine is terminated: 1 to 2,592,000. Default: 600.
+    #[serde(default = "default_timeout_secs")]
+    pub timeout_secs: u64,
+    /// Environment of every process in it.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The caller's own marks, at most 64.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+fn default_image() -> String {
+    "python".to_owned()
+}
+fn default_cpus() -> f64 {
+    1.0
+}
+fn default_memory_mb() -> u64 {
+    512
+}
+fn default_timeout_secs() -> u64 {
+    DEFAULT_TIMEOUT_SECS
+}
+
+impl Default for CreateSandbox {
+    fn default() -> Self {
+        Self {
+            image: default_image(),
+            name: None,
+            cpus: default_cpus(),
+            memory_mb: default_memory_mb(),
+            timeout_secs: default_timeout_secs(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl CreateSandbox {
+    /// Whole virtual CPUs that the machine gets.
+    pub fn vcpus(&self) -> u32 {
+        // Validated to be within 0 to 64, so neither sign nor size is lost.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let whole = self.cpus.ceil() as u32;
+        whole.max(1)
+    }
+
+    /// Checks every value; the error names the first that is out of range and what is allowed.
+    pub fn validate(&self) -> Result<(), ErrorBody> {
+        let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
+        if !(self.cpus.is_finite() && self.cpus > 0.0 && self.cpus <= MAX_CPUS) {
+            return fail(format!("cpus must be more than 0 and at most {MAX_CPUS}, not {}", self.cpus));
+        }
+        if !(MIN_MEMORY_MB..=MAX_MEMORY_MB).contains(&self.memory_mb) {
+            return fail(format!(
+                "memory_mb must be between {MIN_MEMORY_MB} and {MAX_MEMORY_MB}, not {}",
+                self.memory_mb
+            ));
+        }
+        if !(1..=MAX_TIMEOUT_SECS).contains(&self.timeout_secs) {
+            return fail(format!(
+                "timeout_secs must be between 1 and {MAX_TIMEOUT_SECS}, not {}",
+                self.timeout_secs
+            ));
+        }
+        if let Some(name) = &self.name {
+            validate_name(name).or_else(|error| fail(error.to_string()))?;
+        }
+        if self.labels.len() > MAX_LABELS {
+            return fail(format!("at most {MAX_LABELS} labels, not {}", self.labels.len()));
+        }
+        for (key, value) in &self.labels {
+            validate_label(key, value).or_else(|error| fail(error.to_string()))?;
+        }
+        validate_env(&self.env)
+    }
+}
+
+/// Checks an environment: names without `=` and NUL, values without NUL, 32 KiB in all.
+pub(crate) fn validate_env(env: &BTreeMap<String, String>) -> Result<(), ErrorBody> {
+    let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
+    for (name, value) in env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return fail(format!("'{}' is no name for an environment variable", name.escape_debug()));
+        }
+        if value.contains('\0') {
+            return fail(format!("the value of environment variable '{name}' must not contain NUL"));
+        }
+    }
+    let size: usize = env.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    if size > 32 * 1024 {
+        return fail(format!("the environment takes {size} bytes; at most 32768 are allowed"));
+    }
+    Ok(())
+}
+
+/// Where a machine stands. `suspended` and the states on the way there come with named machines' suspension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum SandboxStatus {
+    /// Being made.
+    Pending,
+    /// Its agent answers.
+    Running,
+    /// Ended on purpose: by a call, its time-out or the server's end.
+    Terminated,
+    /// Ended by a fault; `reason` says which.
+    Failed,
+}
+
+impl SandboxStatus {
+    /// Whether the machine holds budget: it runs or may still come to run.
+    pub fn is_alive(self) -> bool {
+        matches!(self, Self::Pending | Self::Running)
+    }
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Terminated => "terminated",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A machine as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Sandbox {
+    /// Its id.
+    pub sandbox_id: SandboxId,
+    /// Where it stands.
+    pub status: SandboxStatus,
+    /// Why it failed or was terminated, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The digest that the image resolved to.
+    pub image_digest: String,
+    /// Virtual CPUs as asked for.
+    pub cpus: f64,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Idle time-out in seconds.
+    pub timeout_secs: u64,
+    /// The caller's marks.
+    pub labels: BTreeMap<String, String>,
+    /// When it was asked for: milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// When its agent first answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_ms: Option<u64>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at_ms: Option<u64>,
+}
+
+/// One page of machines, newest first.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct SandboxPage {
+    /// The machines.
+    pub sandboxes: Vec<Sandbox>,
+    /// Given back as `cursor`, it yields the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(change: impl FnOnce(&mut CreateSandbox)) -> String {
+        let mut request = CreateSandbox::default();
+        change(&mut request);
+        request.validate().unwrap_err().message
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let request: CreateSandbox = serde_json::from_str("{}").unwrap();
+        assert_eq!(request, CreateSandbox::default());
+        request.validate().unwrap();
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        assert!(message(|r| r.cpus = 0.0).starts_with("cpus must be more than 0"));
+        assert!(message(|r| r.cpus = f64::NAN).starts_with("cpus"));
+        assert!(
+            message(|r| r.memory_mb = 1024 * 1024).starts_with("memory_mb must be between 128 and 524288")
+        );
+        assert!(message(|r| r.timeout_secs = 0).starts_with("timeout_secs"));
+        assert!(message(|r| r.name = Some("a/b".into())).starts_with("a name must be"));
+        assert!(message(|r| drop(r.env.insert("A=B".into(), String::new()))).contains("'A=B'"));
+        assert!(message(|r| drop(r.env.insert("A".into(), "x".repeat(33 * 1024)))).contains("32768"));
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        let error = serde_json::from_str::<CreateSandbox>(r#"{"memory": 1}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `memory`"));
+    }
+
+    #[test]
+    fn part_of_a_cpu_is_a_whole_one() {
+        let request = CreateSandbox { cpus: 1.5, ..CreateSandbox::default() };
+        assert_eq!(request.vcpus(), 2);
+    }
+}

@@ -1,0 +1,1 @@
+//! The Forkyard server: the library behind the one binary `forkyard`.
