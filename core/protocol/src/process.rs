@@ -63,10 +63,10 @@ impl ProcessSpec {
         if self.args.iter().any(|arg| arg.contains('\0')) {
             return fail("arguments must not contain NUL".to_owned());
         }
-        if let Some(cwd) = &self.cwd {
-            if let Err(error) = RawPath::new(cwd.as_bytes()) {
-                return fail(format!("cwd: {error}"));
-            }
+        if let Some(cwd) = &self.cwd
+            && let Err(error) = RawPath::new(cwd.as_bytes())
+        {
+            return fail(format!("cwd: {error}"));
         }
         if let Some(user) = &self.user
             && (user.is_empty() || user.len() > 32 || user.contains(|c: char| c.is_control() || c == ':'))
