@@ -1,1 +1,7 @@
 //! The Forkyard server: the library behind the one binary `forkyard`.
+
+pub mod clock;
+pub mod key;
+pub mod quota;
+pub mod random;
+pub mod store;

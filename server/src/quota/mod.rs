@@ -1,0 +1,112 @@
+//! Admission: who may have another machine, decided without I/O.
+
+mod rate;
+
+use forkyard_protocol::{ErrorBody, ErrorCode};
+pub use rate::TokenBucket;
+
+/// Milliseconds after which a refused create is worth another try: about what a machine takes to end and free its memory.
+const RETRY_AFTER_MS: u64 = 1000;
+
+/// What the host gives to machines in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostBudget {
+    /// Memory in MiB, overheads included.
+    pub memory_mb: u64,
+    /// Machines alive at once.
+    pub sandboxes: u64,
+}
+
+impl HostBudget {
+    /// A budget out of what the host has free now: all of it but a reserve of a tenth, at least 512 MiB, for everything else.
+    pub fn from_available(available_mb: u64) -> Self {
+        let reserve = (available_mb / 10).max(512);
+        Self { memory_mb: available_mb.saturating_sub(reserve), sandboxes: 4096 }
+    }
+}
+
+/// What living machines hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory in MiB, overheads included, of all projects.
+    pub memory_mb: u64,
+    /// Machines of all projects.
+    pub sandboxes: u64,
+    /// Machines of the key that asks.
+    pub of_key: u64,
+}
+
+/// Decides about one more machine of `memory_mb` MiB, overhead included, for a key that may have `key_limit` machines.
+pub fn admit(budget: HostBudget, usage: Usage, memory_mb: u64, key_limit: u64) -> Result<(), ErrorBody> {
+    if usage.of_key >= key_limit {
+        return Err(ErrorBody::new(
+            ErrorCode::QuotaExceeded,
+            format!(
+                "this key has {} machines alive and may have {key_limit}; terminate one first",
+                usage.of_key
+            ),
+        ));
+    }
+    if memory_mb > budget.memory_mb {
+        return Err(ErrorBody::new(
+            ErrorCode::InvalidArgument,
+            format!(
+                "the machine would take {memory_mb} MiB with its overhead, but this host gives machines {} MiB in all",
+                budget.memory_mb
+            ),
+        ));
+    }
+    if usage.memory_mb + memory_mb > budget.memory_mb || usage.sandboxes >= budget.sandboxes {
+        return Err(ErrorBody::new(
+            ErrorCode::NoCapacity,
+            format!(
+                "the machine would take {memory_mb} MiB with its overhead; {} of this host's {} MiB are in use by {} machines",
+                usage.memory_mb, budget.memory_mb, usage.sandboxes
+            ),
+        )
+        .retry_after_ms(RETRY_AFTER_MS));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: HostBudget = HostBudget { memory_mb: 1000, sandboxes: 3 };
+
+    fn code(usage: Usage, memory_mb: u64) -> Option<ErrorCode> {
+        admit(BUDGET, usage, memory_mb, 2).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn the_host_is_never_overcommitted() {
+        let usage = Usage { memory_mb: 500, sandboxes: 1, of_key: 1 };
+        assert_eq!(code(usage, 500), None);
+        assert_eq!(code(usage, 501), Some(ErrorCode::NoCapacity));
+        assert_eq!(code(Usage { sandboxes: 3, ..Usage::default() }, 1), Some(ErrorCode::NoCapacity));
+    }
+
+    #[test]
+    fn what_can_never_fit_is_not_worth_a_retry() {
+        assert_eq!(code(Usage::default(), 1001), Some(ErrorCode::InvalidArgument));
+    }
+
+    #[test]
+    fn a_key_has_its_own_limit() {
+        assert_eq!(code(Usage { of_key: 2, ..Usage::default() }, 1), Some(ErrorCode::QuotaExceeded));
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_room_says_when_to_come_back() {
+        let error = admit(BUDGET, Usage { memory_mb: 900, sandboxes: 1, of_key: 0 }, 200, 2).unwrap_err();
+        assert_eq!(error.retry_after_ms, Some(RETRY_AFTER_MS));
+    }
+
+    #[test]
+    fn the_host_keeps_a_reserve() {
+        assert_eq!(HostBudget::from_available(10_000).memory_mb, 9000);
+        assert_eq!(HostBudget::from_available(1000).memory_mb, 488);
+        assert_eq!(HostBudget::from_available(100).memory_mb, 0);
+    }
+}
