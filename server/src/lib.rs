@@ -4,4 +4,5 @@ pub mod clock;
 pub mod key;
 pub mod quota;
 pub mod random;
+pub mod sandbox;
 pub mod store;

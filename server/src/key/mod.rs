@@ -200,7 +200,7 @@ mod tests {
         let keys = keys(dir.path()).await;
         let request = CreateKey { requests_per_second: 1, ..CreateKey::default() };
         let made = keys.create(request, project()).await.unwrap();
-        let refused = (0..20).filter_map(|_| keys.authenticate(&made.api_key).err()).next().unwrap();
+        let refused = (0..20).find_map(|_| keys.authenticate(&made.api_key).err()).unwrap();
         assert_eq!(refused.code, ErrorCode::RateLimited);
         assert!(refused.retry_after_ms.is_some_and(|millis| millis > 0));
     }

@@ -51,7 +51,7 @@ mod tests {
     fn an_idle_bucket_does_not_overflow() {
         let start = Instant::now();
         let mut bucket = TokenBucket::new(1, start);
-        let later = start + Duration::from_secs(3600);
+        let later = start + Duration::from_hours(1);
         assert_eq!((0..100).filter(|_| bucket.take(later).is_ok()).count(), 10);
     }
 }

@@ -1,0 +1,110 @@
+use std::collections::BTreeMap;
+
+use forkyard_protocol::{
+    CreateSandbox, ErrorBody, ErrorCode, KeyId, KeyInfo, ProjectId, Sandbox, SandboxId, SandboxStatus,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::now_ms;
+
+/// A machine as the store holds it: what the API shows, and what only the server needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What the API shows.
+    pub view: Sandbox,
+    /// Whose it is.
+    pub project: ProjectId,
+    /// The key whose budget it holds.
+    pub key_id: KeyId,
+    /// Environment of its processes.
+    pub env: BTreeMap<String, String>,
+    /// The creating call, so that repeating it finds this machine.
+    pub creation: Option<Creation>,
+}
+
+/// A creating call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Creation {
+    /// The caller's `Idempotency-Key`.
+    pub idempotency_key: String,
+    /// The request as it was sent, to tell a repetition from another request under the same key.
+    pub request: String,
+}
+
+impl Record {
+    /// A machine that is about to be made.
+    pub fn pending(
+        id: SandboxId,
+        caller: &KeyInfo,
+        request: CreateSandbox,
+        digest: String,
+        creation: Option<Creation>,
+    ) -> Self {
+        Self {
+            view: Sandbox {
+                sandbox_id: id,
+                status: SandboxStatus::Pending,
+                reason: None,
+                name: request.name,
+                image: request.image,
+                image_digest: digest,
+                cpus: request.cpus,
+                memory_mb: request.memory_mb,
+                timeout_secs: request.timeout_secs,
+                labels: request.labels,
+                created_at_ms: now_ms(),
+                started_at_ms: None,
+                ended_at_ms: None,
+            },
+            project: caller.project.clone(),
+            key_id: caller.key_id.clone(),
+            env: request.env,
+            creation,
+        }
+    }
+
+    /// Whether it holds budget.
+    pub fn is_alive(&self) -> bool {
+        self.view.status.is_alive()
+    }
+
+    /// The error for calls that meet a machine that is not running.
+    pub fn not_running(&self) -> ErrorBody {
+        let id = &self.view.sandbox_id;
+        let reason = self.view.reason.as_deref().unwrap_or("no reason recorded");
+        match self.view.status {
+            SandboxStatus::Pending | SandboxStatus::Running => {
+                ErrorBody::new(ErrorCode::Unavailable, format!("sandbox {id} is still starting"))
+                    .retry_after_ms(500)
+            }
+            SandboxStatus::Terminated => {
+                ErrorBody::new(ErrorCode::SandboxLost, format!("sandbox {id} was terminated: {reason}"))
+            }
+            SandboxStatus::Failed => {
+                ErrorBody::new(ErrorCode::SandboxLost, format!("sandbox {id} failed: {reason}"))
+            }
+        }
+    }
+}
+
+/// How a machine ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// On purpose; the reason is for people.
+    Terminated(String),
+    /// By a fault; the reason is for people.
+    Failed(String),
+}
+
+impl End {
+    /// Writes the end into a record.
+    pub fn apply(&self, record: &mut Record) {
+        let (status, reason) = match self {
+            Self::Terminated(reason) => (SandboxStatus::Terminated, reason),
+            Self::Failed(reason) => (SandboxStatus::Failed, reason),
+        };
+        record.view.status = status;
+        record.view.reason = Some(reason.clone());
+        record.view.ended_at_ms = Some(now_ms());
+    }
+}

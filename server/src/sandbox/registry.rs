@@ -1,0 +1,281 @@
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, KeyInfo, ProjectId, Resource, Sandbox, SandboxId, SandboxPage, SandboxStatus,
+};
+
+use super::record::Record;
+use super::slot::Slot;
+use crate::quota::{HostBudget, Usage, admit};
+
+/// Ended machines that are kept for `get` and `list`; the oldest are forgotten first.
+const KEEP_ENDED: usize = 1000;
+
+/// All machines that this server knows, and the one place where room for another is given out.
+#[derive(Default)]
+pub struct Registry(Mutex<HashMap<SandboxId, Arc<Slot>>>);
+
+/// What [`Registry::reserve`] found.
+pub enum Reserved {
+    /// Room was given; the machine is to be made now.
+    New(Arc<Slot>),
+    /// The same call was made before; this is its machine.
+    Existing(Arc<Slot>),
+}
+
+/// Which machines to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Only those with this name.
+    pub name: Option<String>,
+    /// Only those in this state.
+    pub status: Option<SandboxStatus>,
+    /// Only those older than the one with this id.
+    pub before: Option<SandboxId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl Registry {
+    /// Puts in a machine that the store knew.
+    pub fn restore(&self, slot: Arc<Slot>) {
+        self.lock().insert(slot.id().clone(), slot);
+    }
+
+    /// Gives room to a new machine, or finds the one that the same call made before. One lock for all of it: no two calls
+    /// can take the same name, key or memory.
+    pub fn reserve(
+        &self,
+        record: Record,
+        caller: &KeyInfo,
+        budget: HostBudget,
+        overhead_mb: u64,
+    ) -> Result<Reserved, ErrorBody> {
+        let mut slots = self.lock();
+        if let Some(found) = find_repetition(&slots, &record)? {
+            return Ok(Reserved::Existing(found));
+        }
+        let mut usage = Usage::default();
+        for slot in slots.values() {
+            let other = slot.record();
+            if !other.is_alive() {
+                continue;
+            }
+            if record.view.name.is_some()
+                && other.view.name == record.view.name
+                && other.project == record.project
+            {
+                return Err(name_taken(&other));
+            }
+            usage.memory_mb += other.view.memory_mb + overhead_mb;
+            usage.sandboxes += 1;
+            usage.of_key += u64::from(other.key_id == caller.key_id);
+        }
+        admit(budget, usage, record.view.memory_mb + overhead_mb, u64::from(caller.max_sandboxes))?;
+        let slot = Arc::new(Slot::new(record));
+        slots.insert(slot.id().clone(), slot.clone());
+        Ok(Reserved::New(slot))
+    }
+
+    /// Takes out a machine that never came to be.
+    pub fn forget(&self, id: &SandboxId) {
+        self.lock().remove(id);
+    }
+
+    /// A machine of this project; another's does not exist.
+    pub fn get(&self, project: &ProjectId, id: &SandboxId) -> Result<Arc<Slot>, ErrorBody> {
+        self.lock().get(id).filter(|slot| slot.record().project == *project).cloned().ok_or_else(|| {
+            ErrorBody::new(ErrorCode::NotFound, format!("there is no sandbox {id}")).about(Resource::Sandbox)
+        })
+    }
+
+    /// One page of a project's machines, newest first.
+    pub fn list(&self, project: &ProjectId, filter: &ListFilter) -> SandboxPage {
+        let mut found: Vec<Sandbox> = self
+            .lock()
+            .values()
+            .map(|slot| slot.record())
+            .filter(|record| record.project == *project)
+            .map(|record| record.view)
+            .filter(|view| filter.name.is_none() || view.name == filter.name)
+            .filter(|view| filter.status.is_none_or(|status| view.status == status))
+            .filter(|view| filter.before.as_ref().is_none_or(|before| view.sandbox_id < *before))
+            .collect();
+        // Ids are ULIDs: their order is the order in which they were made.
+        found.sort_by(|a, b| b.sandbox_id.cmp(&a.sandbox_id));
+        let more = found.len() > filter.limit;
+        found.truncate(filter.limit);
+        let next_cursor = found.last().filter(|_| more).map(|view| view.sandbox_id.to_string());
+        SandboxPage { sandboxes: found, next_cursor }
+    }
+
+    /// Every machine.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// What living machines hold.
+    pub fn usage(&self, overhead_mb: u64) -> Usage {
+        let mut usage = Usage::default();
+        for record in self.lock().values().map(|slot| slot.record()).filter(Record::is_alive) {
+            usage.memory_mb += record.view.memory_mb + overhead_mb;
+            usage.sandboxes += 1;
+        }
+        usage
+    }
+
+    /// Forgets the oldest ended machines beyond those that are kept, and answers which.
+    pub fn prune(&self) -> Vec<SandboxId> {
+        let mut slots = self.lock();
+        let mut ended: Vec<SandboxId> =
+            slots.values().filter(|slot| !slot.record().is_alive()).map(|slot| slot.id().clone()).collect();
+        ended.sort();
+        ended.truncate(ended.len().saturating_sub(KEEP_ENDED));
+        for id in &ended {
+            slots.remove(id);
+        }
+        ended
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SandboxId, Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name_taken(other: &Record) -> ErrorBody {
+    let name = other.view.name.as_deref().unwrap_or_default();
+    let message =
+        format!("the name '{name}' is taken by {}; terminate it or connect to it", other.view.sandbox_id);
+    ErrorBody::new(ErrorCode::AlreadyExists, message).about(Resource::Sandbox)
+}
+
+/// The machine that the same call made before. A create that failed leaves its key free: its repetition is a new try.
+fn find_repetition(
+    slots: &HashMap<SandboxId, Arc<Slot>>,
+    record: &Record,
+) -> Result<Option<Arc<Slot>>, ErrorBody> {
+    let Some(creation) = &record.creation else { return Ok(None) };
+    for slot in slots.values() {
+        let other = slot.record();
+        let same_key = other.project == record.project
+            && other.creation.as_ref().is_some_and(|c| c.idempotency_key == creation.idempotency_key);
+        if !same_key || other.view.status == SandboxStatus::Failed && other.view.started_at_ms.is_none() {
+            continue;
+        }
+        if other.creation.as_ref() == Some(creation) {
+            return Ok(Some(slot.clone()));
+        }
+        return Err(ErrorBody::new(
+            ErrorCode::FailedPrecondition,
+            "this Idempotency-Key was used for another request; use a new one",
+        ));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use forkyard_protocol::{CreateSandbox, KeyId, Scope};
+
+    use super::super::record::{Creation, End};
+    use super::*;
+
+    const BUDGET: HostBudget = HostBudget { memory_mb: 2000, sandboxes: 10 };
+
+    fn caller() -> KeyInfo {
+        KeyInfo {
+            key_id: KeyId::parse("key_1").unwrap(),
+            project: ProjectId::parse("prj_1").unwrap(),
+            scope: Scope::Sandboxes,
+            description: String::new(),
+            max_sandboxes: 8,
+            requests_per_second: 10,
+            created_at_ms: 0,
+        }
+    }
+
+    fn record(n: u32, name: Option<&str>, key: Option<&str>) -> Record {
+        let request = CreateSandbox { name: name.map(str::to_owned), ..CreateSandbox::default() };
+        let creation =
+            key.map(|key| Creation { idempotency_key: key.to_owned(), request: format!("{name:?}") });
+        Record::pending(
+            SandboxId::parse(&format!("sbx_{n}")).unwrap(),
+            &caller(),
+            request,
+            "d".into(),
+            creation,
+        )
+    }
+
+    fn reserve(registry: &Registry, record: Record) -> Result<Reserved, ErrorBody> {
+        registry.reserve(record, &caller(), BUDGET, 64)
+    }
+
+    fn code(result: Result<Reserved, ErrorBody>) -> Option<ErrorCode> {
+        result.err().map(|error| error.code)
+    }
+
+    #[test]
+    fn a_repeated_create_finds_its_machine() {
+        let registry = Registry::default();
+        reserve(&registry, record(1, None, Some("k"))).unwrap();
+        let Ok(Reserved::Existing(slot)) = reserve(&registry, record(2, None, Some("k"))) else {
+            panic!("made another")
+        };
+        assert_eq!(slot.id().as_str(), "sbx_1");
+        assert_eq!(
+            code(reserve(&registry, record(3, Some("n"), Some("k")))),
+            Some(ErrorCode::FailedPrecondition)
+        );
+        slot.update(|record| End::Failed("no boot".into()).apply(record));
+        assert!(matches!(reserve(&registry, record(4, None, Some("k"))), Ok(Reserved::New(_))));
+    }
+
+    #[test]
+    fn a_name_is_free_again_after_its_machine() {
+        let registry = Registry::default();
+        let Ok(Reserved::New(slot)) = reserve(&registry, record(1, Some("a"), None)) else {
+            panic!("not made")
+        };
+        assert_eq!(code(reserve(&registry, record(2, Some("a"), None))), Some(ErrorCode::AlreadyExists));
+        slot.update(|record| End::Terminated("asked".into()).apply(record));
+        assert!(reserve(&registry, record(3, Some("a"), None)).is_ok());
+    }
+
+    #[test]
+    fn ended_machines_hold_no_budget() {
+        let registry = Registry::default();
+        let Ok(Reserved::New(slot)) = reserve(&registry, record(1, None, None)) else { panic!("not made") };
+        reserve(&registry, record(2, None, None)).unwrap();
+        reserve(&registry, record(3, None, None)).unwrap();
+        assert_eq!(code(reserve(&registry, record(4, None, None))), Some(ErrorCode::NoCapacity));
+        slot.update(|record| End::Terminated("asked".into()).apply(record));
+        assert!(reserve(&registry, record(5, None, None)).is_ok());
+        assert_eq!(registry.usage(64), Usage { memory_mb: 3 * 576, sandboxes: 3, of_key: 0 });
+    }
+
+    #[test]
+    fn pages_are_newest_first_and_a_project_sees_its_own() {
+        let registry = Registry::default();
+        for n in 1..=3 {
+            reserve(&registry, record(n, None, None)).unwrap();
+        }
+        let project = caller().project;
+        let page = registry.list(&project, &ListFilter { limit: 2, ..ListFilter::default() });
+        let ids =
+            |page: &SandboxPage| page.sandboxes.iter().map(|s| s.sandbox_id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&page), ["sbx_3", "sbx_2"]);
+        let before = Some(SandboxId::parse(page.next_cursor.as_deref().unwrap()).unwrap());
+        let rest = registry.list(&project, &ListFilter { limit: 2, before, ..ListFilter::default() });
+        assert_eq!((ids(&rest), rest.next_cursor), (vec!["sbx_1".to_owned()], None));
+        let other = ProjectId::parse("prj_2").unwrap();
+        assert!(
+            registry.list(&other, &ListFilter { limit: 9, ..ListFilter::default() }).sandboxes.is_empty()
+        );
+        assert_eq!(
+            registry.get(&other, &SandboxId::parse("sbx_1").unwrap()).err().map(|e| e.code),
+            Some(ErrorCode::NotFound)
+        );
+    }
+}
