@@ -13,7 +13,7 @@ CARGO := cargo --locked
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## Install what the build needs: a C compiler and a Rust toolchain
+setup: ## Install what is needed: QEMU, a C compiler, a Rust toolchain
 	@.ci/setup
 
 test: setup ## Run all tests

@@ -1,8 +1,10 @@
 //! The Forkyard server: the library behind the one binary `forkyard`.
 
 pub mod clock;
+pub mod guest;
 pub mod key;
 pub mod quota;
 pub mod random;
 pub mod sandbox;
 pub mod store;
+pub mod vmm;

@@ -1,0 +1,110 @@
+//! The host's end of the agent's channel.
+
+mod session;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forkyard_protocol::{ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+/// An error of a body, of whichever stream it came from.
+pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body on its way into the guest.
+pub type GuestBody = BoxBody<Bytes, BodyError>;
+
+/// How long a new session may take once the guest runs: the agent answers a preamble in milliseconds, but an emulated
+/// guest whose processor is taken may need seconds.
+const RECONNECT: Duration = Duration::from_secs(10);
+
+/// A guest that can be talked to. Cheap to clone; all clones share one session.
+#[derive(Clone)]
+pub struct Guest {
+    socket: PathBuf,
+    session: Arc<Mutex<SendRequest<GuestBody>>>,
+}
+
+impl Guest {
+    /// Opens the channel, waiting for the guest to boot until `deadline`.
+    pub async fn connect(socket: PathBuf, deadline: Instant) -> Result<Self, ErrorBody> {
+        let session = session::open(&socket, deadline).await?;
+        Ok(Self { socket, session: Arc::new(Mutex::new(session)) })
+    }
+
+    /// Sends a request and answers the response with its body still to come. A session that was found broken is opened anew.
+    pub async fn send(
+        &self,
+        request: http::Request<GuestBody>,
+    ) -> Result<http::Response<Incoming>, ErrorBody> {
+        let mut sender = self.ready_session().await?;
+        sender.send_request(request).await.map_err(|error| broken(&error))
+    }
+
+    /// Tells the agent what it must know before anything else runs.
+    pub async fn configure(&self, config: &GuestConfig) -> Result<GuestHealth, ErrorBody> {
+        let body = serde_json::to_vec(config).map_err(|error| broken(&error))?;
+        self.call(http::Method::POST, "/configure", body).await
+    }
+
+    /// Asks the agent whether it is well.
+    pub async fn health(&self) -> Result<GuestHealth, ErrorBody> {
+        self.call(http::Method::GET, "/health", Vec::new()).await
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        method: http::Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, ErrorBody> {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://guest{path}"))
+            .body(full(body))
+            .map_err(|error| broken(&error))?;
+        read_json(self.send(request).await?).await
+    }
+
+    async fn ready_session(&self) -> Result<SendRequest<GuestBody>, ErrorBody> {
+        let mut session = self.session.lock().await;
+        // `ready` waits while the connection lives and fails at once where it does not.
+        if session.is_closed() || session.ready().await.is_err() {
+            *session = session::open(&self.socket, Instant::now() + RECONNECT).await?;
+        }
+        Ok(session.clone())
+    }
+}
+
+/// A body that is there as a whole.
+pub fn full(data: impl Into<Bytes>) -> GuestBody {
+    Full::new(data.into()).map_err(|never| match never {}).boxed()
+}
+
+/// A response's JSON, or the error that it holds.
+pub async fn read_json<T: serde::de::DeserializeOwned>(
+    response: http::Response<Incoming>,
+) -> Result<T, ErrorBody> {
+    let status = response.status();
+    let body =
+        Limited::new(response.into_body(), MAX_JSON_BODY).collect().await.map_err(|error| broken(&error))?;
+    let body = body.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&body).map_err(|error| broken(&format!("malformed answer: {error}")));
+    }
+    Err(match serde_json::from_slice::<ErrorReply>(&body) {
+        Ok(reply) => reply.error,
+        Err(_) => broken(&format!("status {status} without an error")),
+    })
+}
+
+fn broken(error: &dyn std::fmt::Display) -> ErrorBody {
+    ErrorBody::new(ErrorCode::Unavailable, format!("the guest's agent cannot be reached: {error}"))
+}

@@ -1,0 +1,103 @@
+//! Virtual machines, whatever runs them. Nothing above this module knows QEMU.
+
+pub mod qemu;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use forkyard_protocol::{ErrorBody, ErrorCode, SandboxId};
+use futures_util::future::BoxFuture;
+
+/// What runs the guest's instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's processor.
+    Kvm,
+    /// Software: anywhere, 8 to 16 times slower.
+    Tcg,
+}
+
+impl Accelerator {
+    /// The word for it, as the API and QEMU's command line have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// A machine to start.
+#[derive(Debug, Clone)]
+pub struct MachineSpec {
+    /// Whose machine it is.
+    pub sandbox_id: SandboxId,
+    /// The machine's own directory, made by the caller with mode 0700. All that the machine writes lies in it.
+    pub dir: PathBuf,
+    /// The image's root file system, raw and never written to; on the same file system as `dir`.
+    pub rootfs: PathBuf,
+    /// The kernel, uncompressed, started through PVH; on the same file system as `dir`.
+    pub vmlinux: PathBuf,
+    /// The initial RAM disk that holds the agent; on the same file system as `dir`.
+    pub initrd: PathBuf,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+}
+
+/// Why a machine could not be started or ended.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct VmmError(pub String);
+
+impl From<VmmError> for ErrorBody {
+    fn from(error: VmmError) -> Self {
+        Self::new(ErrorCode::Internal, error.0)
+    }
+}
+
+/// Starts machines and finds those that an earlier server started.
+pub trait Vmm: Send + Sync {
+    /// Starts a machine; resolves once it runs, before its guest has booted.
+    fn start(&self, spec: MachineSpec) -> BoxFuture<'_, Result<Arc<dyn Machine>, VmmError>>;
+
+    /// The machine of this directory, if it still runs.
+    fn adopt(&self, id: SandboxId, dir: PathBuf)
+    -> BoxFuture<'_, Result<Option<Arc<dyn Machine>>, VmmError>>;
+
+    /// Ends every machine below `machines_dir` that is not among `keep`, whoever started it, and answers which.
+    fn sweep<'a>(
+        &'a self,
+        machines_dir: &'a Path,
+        keep: &'a HashSet<SandboxId>,
+    ) -> BoxFuture<'a, Result<Vec<SandboxId>, VmmError>>;
+
+    /// The virtual machine monitor's name and version.
+    fn version(&self) -> String;
+
+    /// What runs the guests' instructions.
+    fn accelerator(&self) -> Accelerator;
+
+    /// Memory in MiB that a machine takes on the host beyond its guest's.
+    fn overhead_mb(&self) -> u64;
+}
+
+/// A machine that was started. It goes on when this value is dropped, and when the server ends.
+pub trait Machine: Send + Sync {
+    /// The process that runs it.
+    fn pid(&self) -> u32;
+
+    /// The Unix socket of the agent's channel.
+    fn agent_socket(&self) -> PathBuf;
+
+    /// Resolves when the machine has ended, with what is known of the cause, for people.
+    fn exited(&self) -> BoxFuture<'_, String>;
+
+    /// Ends the machine at once; resolves when it has ended.
+    fn kill(&self) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// The last of what the guest wrote to its console, to explain a boot that failed.
+    fn console_tail(&self) -> BoxFuture<'_, String>;
+}

@@ -1,0 +1,216 @@
+//! QEMU's machine protocol: one JSON document a line (<https://www.qemu.org/docs/master/interop/qmp-spec.html>).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Mutex as AsyncMutex, broadcast, oneshot};
+use tokio::time::timeout;
+
+use super::super::VmmError;
+
+/// How long a command may take. QEMU answers in milliseconds; work that lasts is started by a command and ends in an event.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longest line that is taken, in bytes: answers are small, and a ring buffer's content is 64 KiB.
+const MAX_LINE: u64 = 1024 * 1024;
+
+/// Events kept for a subscriber that falls behind.
+const EVENTS: usize = 64;
+
+/// An event of QEMU's, such as `SHUTDOWN`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Event {
+    /// Its name.
+    pub event: String,
+    /// What belongs to it.
+    #[serde(default)]
+    pub data: Value,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    id: Option<u64>,
+    #[serde(rename = "return")]
+    result: Option<Value>,
+    error: Option<CommandError>,
+    #[serde(flatten)]
+    event: Option<Event>,
+}
+
+#[derive(Deserialize)]
+struct CommandError {
+    desc: String,
+}
+
+type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
+
+/// A connection to one QEMU. Commands may overlap; each has a deadline.
+pub struct Qmp {
+    writer: AsyncMutex<OwnedWriteHalf>,
+    waiting: Waiting,
+    events: broadcast::Sender<Event>,
+    next_id: AtomicU64,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Qmp {
+    /// Connects and negotiates.
+    pub async fn connect(socket: &Path) -> Result<Self, VmmError> {
+        let stream = UnixStream::connect(socket).await.map_err(|error| failed("connect", &error))?;
+        let (read, write) = stream.into_split();
+        let mut lines = BufReader::new(read);
+        let greeting = timeout(COMMAND_DEADLINE, read_line(&mut lines))
+            .await
+            .map_err(|_| failed("greeting", &"no answer in time"))?
+            .map_err(|error| failed("greeting", &error))?;
+        if serde_json::from_slice::<Value>(&greeting)
+            .ok()
+            .and_then(|value| value.get("QMP").cloned())
+            .is_none()
+        {
+            return Err(failed("greeting", &"not QEMU's machine protocol"));
+        }
+        let waiting = Waiting::default();
+        let events = broadcast::Sender::new(EVENTS);
+        let reader = tokio::spawn(read_messages(lines, waiting.clone(), events.clone()));
+        let qmp =
+            Self { writer: AsyncMutex::new(write), waiting, events, next_id: AtomicU64::new(1), reader };
+        qmp.execute("qmp_capabilities", None).await?;
+        Ok(qmp)
+    }
+
+    /// Runs a command and answers what it returns.
+    pub async fn execute(&self, command: &str, arguments: Option<Value>) -> Result<Value, VmmError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut request = serde_json::json!({ "execute": command, "id": id });
+        if let Some(arguments) = arguments {
+            request["arguments"] = arguments;
+        }
+        let (sender, answer) = oneshot::channel();
+        lock(&self.waiting).insert(id, sender);
+        let exchange = async {
+            let line = format!("{request}\n");
+            self.writer
+                .lock()
+                .await
+                .write_all(line.as_bytes())
+                .await
+                .map_err(|error| failed(command, &error))?;
+            answer
+                .await
+                .map_err(|_| failed(command, &"the connection ended"))?
+                .map_err(|description| failed(command, &description))
+        };
+        let result = timeout(COMMAND_DEADLINE, exchange).await;
+        lock(&self.waiting).remove(&id);
+        result.unwrap_or_else(|_| Err(failed(command, &"no answer in time")))
+    }
+
+    /// Events from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+}
+
+impl Drop for Qmp {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read_line(lines: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    lines.take(MAX_LINE).read_until(b'\n', &mut line).await?;
+    if line.last() != Some(&b'\n') {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(line)
+}
+
+async fn read_messages(
+    mut lines: BufReader<OwnedReadHalf>,
+    waiting: Waiting,
+    events: broadcast::Sender<Event>,
+) {
+    while let Ok(line) = read_line(&mut lines).await {
+        let message: Message = match serde_json::from_slice(&line) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(%error, "QEMU sent a line that is no message");
+                continue;
+            }
+        };
+        if let Some(sender) = message.id.and_then(|id| lock(&waiting).remove(&id)) {
+            let result = match message.error {
+                Some(error) => Err(error.desc),
+                None => Ok(message.result.unwrap_or(Value::Null)),
+            };
+            // A caller whose deadline passed needs no answer.
+            drop(sender.send(result));
+        } else if let Some(event) = message.event {
+            // Without subscribers there is nobody to tell.
+            drop(events.send(event));
+        }
+    }
+    // Dropping the senders tells every caller that the connection ended.
+    lock(&waiting).clear();
+}
+
+fn lock(
+    waiting: &Waiting,
+) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Value, String>>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(command: &str, error: &dyn std::fmt::Display) -> VmmError {
+    VmmError(format!("QEMU's machine protocol, {command}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    async fn fake_qemu(listener: UnixListener) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (read, mut write) = stream.into_split();
+        write.write_all(b"{\"QMP\": {\"version\": {}}}\r\n").await.unwrap();
+        let mut lines = BufReader::new(read);
+        while let Ok(line) = read_line(&mut lines).await {
+            let request: Value = serde_json::from_slice(&line).unwrap();
+            let answer = match request["execute"].as_str().unwrap() {
+                "fail" => {
+                    serde_json::json!({ "id": request["id"], "error": { "class": "X", "desc": "told to" } })
+                }
+                "hang_up" => return,
+                _ => serde_json::json!({ "id": request["id"], "return": request["arguments"] }),
+            };
+            let event = serde_json::json!({ "event": "STOP", "timestamp": {}, "data": { "n": 1 } });
+            write.write_all(format!("{event}\r\n{answer}\r\n").as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn commands_events_and_errors_find_their_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("qmp");
+        tokio::spawn(fake_qemu(UnixListener::bind(&socket).unwrap()));
+        let qmp = Qmp::connect(&socket).await.unwrap();
+        let mut events = qmp.events();
+        let arguments = serde_json::json!({ "a": [1, 2] });
+        assert_eq!(qmp.execute("echo", Some(arguments.clone())).await.unwrap(), arguments);
+        let event = events.recv().await.unwrap();
+        assert_eq!((event.event.as_str(), &event.data["n"]), ("STOP", &serde_json::json!(1)));
+        assert!(qmp.execute("fail", None).await.unwrap_err().0.contains("told to"));
+        assert!(qmp.execute("hang_up", None).await.unwrap_err().0.contains("the connection ended"));
+    }
+}
