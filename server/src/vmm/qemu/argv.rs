@@ -1,7 +1,6 @@
 use std::ffi::OsString;
 
 use super::super::Accelerator;
-use super::version::Version;
 
 /// Host-side memory of the software emulator's translated code, in MiB. The default of 1 GiB would make machines' real
 /// size unpredictable; 64 MiB holds a Python interpreter's working set.
@@ -14,14 +13,16 @@ pub struct Argv<'a> {
     pub sandbox_id: &'a str,
     /// What runs the guest.
     pub accelerator: Accelerator,
-    /// QEMU's version.
-    pub version: Version,
     /// Virtual CPUs.
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mb: u64,
     /// The host's time-stamp counter in kHz, if known.
     pub tsc_khz: Option<u64>,
+    /// The monitor's listening socket, inherited.
+    pub qmp_fd: i32,
+    /// The agent channel's listening socket, inherited.
+    pub agent_fd: i32,
 }
 
 /// Initialisers of the kernel that cost boot time under emulation and that no guest needs: self-tests, compiled-in
@@ -46,10 +47,11 @@ impl Argv<'_> {
         add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
         add(&["-kernel", "vmlinux", "-initrd", "initrd", "-append", &self.kernel_command_line()]);
-        add(&["-qmp", "unix:qmp,server=on,wait=off"]);
+        add(&["-chardev", &format!("socket,id=qmp,fd={},server=on,wait=off", self.qmp_fd)]);
+        add(&["-mon", "chardev=qmp,mode=control"]);
         // A ring in memory: a guest that writes without end to its console must not fill the host's disk.
         add(&["-chardev", "ringbuf,id=console,size=65536", "-serial", "chardev:console"]);
-        add(&["-chardev", "socket,id=agent,path=agent,server=on,wait=off"]);
+        add(&["-chardev", &format!("socket,id=agent,fd={},server=on,wait=off", self.agent_fd)]);
         add(&["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=agent"]);
         add(&["-blockdev", "driver=file,filename=base.raw,node-name=base-file,read-only=on,locking=off"]);
         add(&["-blockdev", "driver=raw,file=base-file,node-name=base,read-only=on"]);
@@ -99,10 +101,11 @@ mod tests {
         let argv = Argv {
             sandbox_id: "sbx_1",
             accelerator,
-            version: Version { major: 7, minor: 2 },
             vcpus: 2,
             memory_mb: 512,
             tsc_khz: Some(2_450_000),
+            qmp_fd: 10,
+            agent_fd: 11,
         };
         argv.build().into_iter().map(|arg| arg.into_string().unwrap()).collect()
     }

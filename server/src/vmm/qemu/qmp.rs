@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex as AsyncMutex, broadcast, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 use tokio::time::timeout;
 
 use super::super::VmmError;
@@ -22,27 +22,12 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest line that is taken, in bytes: answers are small, and a ring buffer's content is 64 KiB.
 const MAX_LINE: u64 = 1024 * 1024;
 
-/// Events kept for a subscriber that falls behind.
-const EVENTS: usize = 64;
-
-/// An event of QEMU's, such as `SHUTDOWN`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Event {
-    /// Its name.
-    pub event: String,
-    /// What belongs to it.
-    #[serde(default)]
-    pub data: Value,
-}
-
 #[derive(Deserialize)]
 struct Message {
     id: Option<u64>,
     #[serde(rename = "return")]
     result: Option<Value>,
     error: Option<CommandError>,
-    #[serde(flatten)]
-    event: Option<Event>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +41,6 @@ type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
 pub struct Qmp {
     writer: AsyncMutex<OwnedWriteHalf>,
     waiting: Waiting,
-    events: broadcast::Sender<Event>,
     next_id: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
 }
@@ -79,10 +63,8 @@ impl Qmp {
             return Err(failed("greeting", &"not QEMU's machine protocol"));
         }
         let waiting = Waiting::default();
-        let events = broadcast::Sender::new(EVENTS);
-        let reader = tokio::spawn(read_messages(lines, waiting.clone(), events.clone()));
-        let qmp =
-            Self { writer: AsyncMutex::new(write), waiting, events, next_id: AtomicU64::new(1), reader };
+        let reader = tokio::spawn(read_messages(lines, waiting.clone()));
+        let qmp = Self { writer: AsyncMutex::new(write), waiting, next_id: AtomicU64::new(1), reader };
         qmp.execute("qmp_capabilities", None).await?;
         Ok(qmp)
     }
@@ -113,11 +95,6 @@ impl Qmp {
         lock(&self.waiting).remove(&id);
         result.unwrap_or_else(|_| Err(failed(command, &"no answer in time")))
     }
-
-    /// Events from now on.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
-    }
 }
 
 impl Drop for Qmp {
@@ -135,11 +112,7 @@ async fn read_line(lines: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Vec<
     Ok(line)
 }
 
-async fn read_messages(
-    mut lines: BufReader<OwnedReadHalf>,
-    waiting: Waiting,
-    events: broadcast::Sender<Event>,
-) {
+async fn read_messages(mut lines: BufReader<OwnedReadHalf>, waiting: Waiting) {
     while let Ok(line) = read_line(&mut lines).await {
         let message: Message = match serde_json::from_slice(&line) {
             Ok(message) => message,
@@ -155,10 +128,8 @@ async fn read_messages(
             };
             // A caller whose deadline passed needs no answer.
             drop(sender.send(result));
-        } else if let Some(event) = message.event {
-            // Without subscribers there is nobody to tell.
-            drop(events.send(event));
         }
+        // What has no id is an event; nothing waits for one yet.
     }
     // Dropping the senders tells every caller that the connection ended.
     lock(&waiting).clear();
@@ -200,16 +171,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commands_events_and_errors_find_their_way() {
+    async fn answers_and_errors_find_their_commands_between_events() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp");
         tokio::spawn(fake_qemu(UnixListener::bind(&socket).unwrap()));
         let qmp = Qmp::connect(&socket).await.unwrap();
-        let mut events = qmp.events();
         let arguments = serde_json::json!({ "a": [1, 2] });
         assert_eq!(qmp.execute("echo", Some(arguments.clone())).await.unwrap(), arguments);
-        let event = events.recv().await.unwrap();
-        assert_eq!((event.event.as_str(), &event.data["n"]), ("STOP", &serde_json::json!(1)));
         assert!(qmp.execute("fail", None).await.unwrap_err().0.contains("told to"));
         assert!(qmp.execute("hang_up", None).await.unwrap_err().0.contains("the connection ended"));
     }
