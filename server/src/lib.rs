@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod guest;
+pub mod image;
 pub mod key;
 pub mod quota;
 pub mod random;

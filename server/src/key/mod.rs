@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::clock::now_ms;
+use crate::image::hex;
 use crate::quota::TokenBucket;
 use crate::store::{Expect, Store, StoreError};
 
@@ -146,12 +147,7 @@ pub fn require_admin(caller: &KeyInfo) -> Result<(), ErrorBody> {
 }
 
 fn digest(secret: &str) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(secret.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(&Sha256::digest(secret.as_bytes()))
 }
 
 fn internal(error: &dyn std::fmt::Display) -> ErrorBody {

@@ -1,0 +1,19 @@
+//! Images: root file systems with their kernel and agent, addressed by digest, named by tags.
+//!
+//! ```text
+//! manifests/<digest>.json   what the image is made of; <digest> is its SHA-256 in 64 hexadecimal digits
+//! rootfs/<digest>.raw       root file systems, shared by images that differ in kernel or agent alone
+//! boot/<digest>/            vmlinux and initrd
+//! tags/<tag>                text: an image's digest
+//! ```
+//!
+//! No path inside names one outside, so the folder can be moved.
+
+mod manifest;
+mod name;
+mod store;
+
+pub use manifest::Manifest;
+pub(crate) use manifest::hex;
+pub use name::{InvalidImageName, validate_image_name};
+pub use store::{Image, ImageError, ImageStore};
