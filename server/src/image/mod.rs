@@ -16,4 +16,6 @@ mod store;
 pub use manifest::Manifest;
 pub(crate) use manifest::hex;
 pub use name::{InvalidImageName, validate_image_name};
+#[cfg(test)]
+pub(crate) use store::write_fake;
 pub use store::{Image, ImageError, ImageStore};

@@ -159,37 +159,38 @@ fn file_names(dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// An image whose files are there but hold nothing that boots.
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// An image whose files are there but hold nothing that boots.
-    pub(crate) fn write_fake(dir: &Path, tag: &str) -> String {
-        let manifest = Manifest {
-            name: tag.to_owned(),
-            recipe: "r".into(),
-            packages: BTreeMap::from([("python3".into(), "3.11".into())]),
-            rootfs: "r0".into(),
-            boot: "b0".into(),
-            kernel: "k".into(),
-            agent: "a".into(),
-            env: BTreeMap::from([("PATH".into(), "/bin".into())]),
-            user: "agent".into(),
-            cwd: "/workspace".into(),
-            min_memory_mb: 128,
-        };
-        let digest = manifest.digest().unwrap();
-        for folder in ["tags", "manifests", "rootfs", "boot/b0"] {
-            std::fs::create_dir_all(dir.join(folder)).unwrap();
-        }
-        std::fs::write(dir.join("tags").join(tag), format!("{digest}\n")).unwrap();
-        std::fs::write(dir.join("manifests").join(format!("{digest}.json")), manifest.to_json().unwrap())
-            .unwrap();
-        std::fs::write(dir.join("rootfs/r0.raw"), [0; 4096]).unwrap();
-        std::fs::write(dir.join("boot/b0/vmlinux"), "k").unwrap();
-        std::fs::write(dir.join("boot/b0/initrd"), "i").unwrap();
-        digest
+pub(crate) fn write_fake(dir: &Path, tag: &str) -> String {
+    let manifest = Manifest {
+        name: tag.to_owned(),
+        recipe: "r".into(),
+        packages: BTreeMap::from([("python3".into(), "3.11".into())]),
+        rootfs: "r0".into(),
+        boot: "b0".into(),
+        kernel: "k".into(),
+        agent: "a".into(),
+        env: BTreeMap::from([("PATH".into(), "/bin".into())]),
+        user: "agent".into(),
+        cwd: "/workspace".into(),
+        min_memory_mb: 128,
+    };
+    let digest = manifest.digest().unwrap();
+    for folder in ["tags", "manifests", "rootfs", "boot/b0"] {
+        std::fs::create_dir_all(dir.join(folder)).unwrap();
     }
+    std::fs::write(dir.join("tags").join(tag), format!("{digest}\n")).unwrap();
+    std::fs::write(dir.join("manifests").join(format!("{digest}.json")), manifest.to_json().unwrap())
+        .unwrap();
+    std::fs::write(dir.join("rootfs/r0.raw"), [0; 4096]).unwrap();
+    std::fs::write(dir.join("boot/b0/vmlinux"), "k").unwrap();
+    std::fs::write(dir.join("boot/b0/initrd"), "i").unwrap();
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn tags_and_digests_lead_to_the_same_image() {

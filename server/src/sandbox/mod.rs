@@ -1,11 +1,17 @@
 //! Machines: who has which, and what becomes of them.
 
 mod activity;
+mod life;
+mod manager;
 mod record;
+mod recovery;
 mod registry;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 pub use activity::{Activity, OpenCall};
+pub use manager::{Sandboxes, Settings, running};
 pub use record::{Creation, End, Record};
 pub use registry::{ListFilter, Registry, Reserved};
 pub use slot::Slot;

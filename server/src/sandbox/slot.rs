@@ -1,13 +1,18 @@
-use forkyard_protocol::SandboxId;
+use std::sync::{Mutex, PoisonError};
+
+use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
 use tokio::sync::watch;
 
-use super::activity::Activity;
+use super::activity::{Activity, OpenCall};
 use super::record::Record;
+use crate::guest::Guest;
 
-/// One machine's place in memory: its record, watched by whoever waits for a change, and its activity.
+/// One machine's place in memory: its record, watched by whoever waits for a change; its guest; its activity.
 pub struct Slot {
     id: SandboxId,
     record: watch::Sender<Record>,
+    stop: watch::Sender<Option<String>>,
+    guest: Mutex<Option<Guest>>,
     activity: Activity,
 }
 
@@ -17,6 +22,8 @@ impl Slot {
         Self {
             id: record.view.sandbox_id.clone(),
             record: watch::Sender::new(record),
+            stop: watch::Sender::new(None),
+            guest: Mutex::new(None),
             activity: Activity::new(),
         }
     }
@@ -36,6 +43,20 @@ impl Slot {
         &self.activity
     }
 
+    /// The guest, and a mark that it is in use; an error where the machine is not running.
+    pub fn guest(&self) -> Result<(Guest, OpenCall), ErrorBody> {
+        let record = self.record.borrow();
+        let guest = self.guest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match guest {
+            Some(guest) if record.view.status == SandboxStatus::Running => Ok((guest, self.activity.begin())),
+            _ => Err(record.not_running()),
+        }
+    }
+
+    pub(super) fn set_guest(&self, guest: Option<Guest>) {
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = guest;
+    }
+
     /// Changes the record and wakes whoever waits for it; answers the record as it now stands.
     pub fn update(&self, change: impl FnOnce(&mut Record)) -> Record {
         self.record.send_modify(change);
@@ -49,6 +70,25 @@ impl Slot {
             Ok(record) => record.clone(),
             // The sender lives in `self`.
             Err(_) => self.record(),
+        }
+    }
+
+    /// Asks for the machine's end; the first reason stays.
+    pub fn stop(&self, reason: &str) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+    }
+
+    /// Resolves once the machine's end was asked for, with the reason.
+    pub(super) async fn stopped(&self) -> String {
+        let mut receiver = self.stop.subscribe();
+        match receiver.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            // The sender lives in `self`.
+            Err(_) => String::new(),
         }
     }
 }

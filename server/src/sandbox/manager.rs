@@ -1,0 +1,181 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forkyard_protocol::{
+    CreateSandbox, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId, SandboxStatus,
+};
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::record::{Creation, Record};
+use super::registry::{Registry, Reserved};
+use super::slot::Slot;
+use crate::image::{Image, ImageStore};
+use crate::quota::HostBudget;
+use crate::store::{Expect, Store};
+use crate::vmm::Vmm;
+
+pub(super) const BUCKET: &str = "sandboxes";
+
+/// How long the server's end waits for its machines' ends.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// How machines are made on this host.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where each machine has its directory.
+    pub machines_dir: PathBuf,
+    /// What machines may take in all.
+    pub budget: HostBudget,
+    /// How long a guest may take to boot, once it is its turn.
+    pub boot_deadline: Duration,
+    /// Guests that boot at once; more wait their turn, since more at once than there are processors only slow each other.
+    pub concurrent_boots: usize,
+    /// Environment that the operator gives to every guest, such as the package index; the caller's own wins.
+    pub guest_env: BTreeMap<String, String>,
+    /// Files that the operator gives to every guest.
+    pub guest_files: Vec<GuestFile>,
+}
+
+/// The machines of this server.
+pub struct Sandboxes {
+    pub(super) settings: Settings,
+    pub(super) vmm: Arc<dyn Vmm>,
+    pub(super) images: ImageStore,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Registry,
+    pub(super) boots: Semaphore,
+}
+
+impl Sandboxes {
+    /// Takes up what an earlier server left: adopts machines that still run, records the end of those that don't, ends
+    /// strays and deletes what they left on disk.
+    pub async fn open(
+        settings: Settings,
+        vmm: Arc<dyn Vmm>,
+        images: ImageStore,
+        store: Arc<dyn Store>,
+    ) -> Result<Arc<Self>, ErrorBody> {
+        let boots = Semaphore::new(settings.concurrent_boots);
+        let sandboxes = Arc::new(Self { settings, vmm, images, store, registry: Registry::default(), boots });
+        sandboxes.recover().await?;
+        Ok(sandboxes)
+    }
+
+    /// Gives room to a new machine and starts to make it. The same call again finds the same machine.
+    pub async fn create(
+        self: &Arc<Self>,
+        caller: &KeyInfo,
+        request: CreateSandbox,
+        idempotency_key: Option<String>,
+    ) -> Result<Arc<Slot>, ErrorBody> {
+        request.validate()?;
+        let creation = match idempotency_key {
+            Some(idempotency_key) => {
+                let request = serde_json::to_string(&request).map_err(|error| internal(&error))?;
+                Some(Creation { idempotency_key, request })
+            }
+            None => None,
+        };
+        let image = self.resolve(&request.image).await?;
+        if request.memory_mb < image.manifest.min_memory_mb {
+            let (name, least) = (&request.image, image.manifest.min_memory_mb);
+            let message =
+                format!("image '{name}' needs memory_mb of at least {least}, not {}", request.memory_mb);
+            return Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
+        }
+        let record = Record::pending(new_id()?, caller, request, image.digest.clone(), creation);
+        let overhead = self.vmm.overhead_mb();
+        let slot = match self.registry.reserve(record, caller, self.settings.budget, overhead)? {
+            Reserved::Existing(slot) => return Ok(slot),
+            Reserved::New(slot) => slot,
+        };
+        if let Err(error) = self.persist(&slot.record(), Expect::Absent).await {
+            self.registry.forget(slot.id());
+            return Err(error);
+        }
+        tokio::spawn(self.clone().make(slot.clone(), image));
+        Ok(slot)
+    }
+
+    /// A machine of this project.
+    pub fn get(&self, project: &ProjectId, id: &SandboxId) -> Result<Arc<Slot>, ErrorBody> {
+        self.registry.get(project, id)
+    }
+
+    /// All machines.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// What machines may take in all.
+    pub fn budget(&self) -> HostBudget {
+        self.settings.budget
+    }
+
+    /// The images that machines are made of.
+    pub fn images(&self) -> &ImageStore {
+        &self.images
+    }
+
+    /// What runs the machines.
+    pub fn vmm(&self) -> &Arc<dyn Vmm> {
+        &self.vmm
+    }
+
+    /// Ends a machine and waits for its end. Ending one that has ended answers how it ended.
+    pub async fn terminate(&self, project: &ProjectId, id: &SandboxId) -> Result<Sandbox, ErrorBody> {
+        let slot = self.registry.get(project, id)?;
+        slot.stop("asked for by the caller");
+        let ended = slot.wait_for(|record| !record.is_alive());
+        match timeout(SHUTDOWN, ended).await {
+            Ok(record) => Ok(record.view),
+            Err(_) => {
+                Err(internal(&format!("sandbox {id} did not end within {} seconds", SHUTDOWN.as_secs())))
+            }
+        }
+    }
+
+    /// Ends every machine, for the server's own end.
+    pub async fn terminate_all(&self) {
+        let living = self.registry.all().into_iter().filter(|slot| slot.record().is_alive());
+        let ends = living.map(|slot| async move {
+            slot.stop("the server was stopped");
+            if timeout(SHUTDOWN, slot.wait_for(|record| !record.is_alive())).await.is_err() {
+                tracing::error!(sandbox = %slot.id(), "the machine did not end in time");
+            }
+        });
+        join_all(ends).await;
+    }
+
+    pub(super) async fn persist(&self, record: &Record, expect: Expect) -> Result<(), ErrorBody> {
+        let value = serde_json::to_vec(record).map_err(|error| internal(&error))?;
+        let key = record.view.sandbox_id.to_string();
+        self.store.put(BUCKET, key, value, expect).await.map_err(|error| internal(&error))?;
+        Ok(())
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Image, ErrorBody> {
+        let (images, name) = (self.images.clone(), name.to_owned());
+        let resolved = tokio::task::spawn_blocking(move || images.resolve(&name)).await;
+        Ok(resolved.map_err(|error| internal(&error))??)
+    }
+}
+
+/// Waits until a machine runs; the error says why it will not.
+pub async fn running(slot: &Slot) -> Result<Sandbox, ErrorBody> {
+    let record = slot.wait_for(|record| record.view.status != SandboxStatus::Pending).await;
+    if record.view.status == SandboxStatus::Running { Ok(record.view) } else { Err(record.not_running()) }
+}
+
+fn new_id() -> Result<SandboxId, ErrorBody> {
+    let text = format!("{}{}", SandboxId::PREFIX, ulid::Ulid::generate());
+    SandboxId::parse(&text).map_err(|error| internal(&error))
+}
+
+pub(super) fn internal(error: &dyn std::fmt::Display) -> ErrorBody {
+    ErrorBody::new(ErrorCode::Internal, error.to_string())
+}

@@ -1,0 +1,91 @@
+//! What a server does about the machines of the one before it, however that one ended.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
+use futures_util::future::{join_all, try_join_all};
+use tokio::time::Instant;
+
+use super::manager::{BUCKET, Sandboxes, internal};
+use super::record::{End, Record};
+use super::slot::Slot;
+use crate::guest::Guest;
+use crate::store::Expect;
+use crate::vmm::Machine;
+
+/// How long the agent of a machine that still runs may take to answer.
+const ADOPT_DEADLINE: Duration = Duration::from_secs(20);
+
+impl Sandboxes {
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), ErrorBody> {
+        tokio::fs::create_dir_all(&self.settings.machines_dir).await.map_err(|error| internal(&error))?;
+        let entries = self.store.list(BUCKET).await.map_err(|error| internal(&error))?;
+        let mut left = Vec::new();
+        for entry in entries {
+            let record: Record = serde_json::from_slice(&entry.value)
+                .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
+            let slot = Arc::new(Slot::new(record));
+            self.registry.restore(slot.clone());
+            if slot.record().is_alive() {
+                left.push(slot);
+            }
+        }
+        let adopted = join_all(left.iter().map(|slot| self.adopt(slot))).await;
+        let mut keep = HashSet::new();
+        for (slot, adopted) in left.iter().zip(adopted) {
+            match adopted {
+                Ok(machine) => {
+                    keep.insert(slot.id().clone());
+                    tracing::info!(sandbox = %slot.id(), pid = machine.pid(), "adopted");
+                    tokio::spawn(self.clone().accompany(slot.clone(), machine));
+                }
+                Err(reason) => self.record_loss(slot, reason).await?,
+            }
+        }
+        for id in self.vmm.sweep(&self.settings.machines_dir, &keep).await? {
+            tracing::warn!(sandbox = %id, "ended a machine that nobody owns");
+        }
+        self.delete_leftovers(&keep).await
+    }
+
+    /// Takes up a machine that still runs, or says why it is lost.
+    async fn adopt(&self, slot: &Slot) -> Result<Arc<dyn Machine>, String> {
+        if slot.record().view.status == SandboxStatus::Pending {
+            return Err("the server ended while the machine was being made".to_owned());
+        }
+        let machine = match self.vmm.adopt(slot.id().clone(), self.dir(slot.id())).await {
+            Ok(Some(machine)) => machine,
+            Ok(None) => return Err("the machine was gone when the server came back".to_owned()),
+            Err(error) => return Err(error.0),
+        };
+        let deadline = Instant::now() + ADOPT_DEADLINE;
+        match Guest::connect(machine.agent_socket(), deadline).await {
+            Ok(guest) => slot.set_guest(Some(guest)),
+            Err(error) => {
+                return Err(format!("its agent did not answer when the server came back: {}", error.message));
+            }
+        }
+        Ok(machine)
+    }
+
+    async fn record_loss(&self, slot: &Slot, reason: String) -> Result<(), ErrorBody> {
+        tracing::warn!(sandbox = %slot.id(), reason, "lost");
+        let record = slot.update(|record| End::Failed(reason).apply(record));
+        self.persist(&record, Expect::Any).await
+    }
+
+    async fn delete_leftovers(&self, keep: &HashSet<SandboxId>) -> Result<(), ErrorBody> {
+        let mut leftovers = Vec::new();
+        let mut entries =
+            tokio::fs::read_dir(&self.settings.machines_dir).await.map_err(|error| internal(&error))?;
+        while let Some(entry) = entries.next_entry().await.map_err(|error| internal(&error))? {
+            let id = entry.file_name().to_str().and_then(|name| SandboxId::parse(name).ok());
+            // What is not named as a machine is not ours to delete.
+            leftovers.extend(id.filter(|id| !keep.contains(id)));
+        }
+        try_join_all(leftovers.iter().map(|id| self.delete_dir(id))).await?;
+        Ok(())
+    }
+}
