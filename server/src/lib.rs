@@ -1,5 +1,6 @@
 //! The Forkyard server: the library behind the one binary `forkyard`.
 
+pub mod action;
 pub mod clock;
 pub mod guest;
 pub mod image;

@@ -1,6 +1,8 @@
 //! The host's end of the agent's channel.
 
+mod call;
 mod session;
+mod stream;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,18 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forkyard_protocol::{ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY};
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+pub use self::call::{GuestCall, Offsets, WriteOptions};
+pub use self::stream::WholeEnvelopes;
+
 /// An error of a body, of whichever stream it came from.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body on its way into the guest.
-pub type GuestBody = BoxBody<Bytes, BodyError>;
+pub type GuestBody = UnsyncBoxBody<Bytes, BodyError>;
 
 /// How long a new session may take once the guest runs: the agent answers a preamble in milliseconds, but an emulated
 /// guest whose processor is taken may need seconds.
@@ -85,7 +90,7 @@ impl Guest {
 
 /// A body that is there as a whole.
 pub fn full(data: impl Into<Bytes>) -> GuestBody {
-    Full::new(data.into()).map_err(|never| match never {}).boxed()
+    Full::new(data.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A response's JSON, or the error that it holds.

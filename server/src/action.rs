@@ -1,0 +1,173 @@
+//! All that can be asked of a server. Transport ends here: the HTTP API, the command line and tests speak these.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use forkyard_protocol::{
+    Capacity, CreateKey, CreateSandbox, CreatedKey, ErrorBody, ErrorCode, ImageList, KeyId, KeyInfo, KeyList,
+    Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo,
+};
+use http::Response;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::guest::GuestCall;
+use crate::key::{Keys, require_admin};
+use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, running};
+
+/// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
+const VERDICT: Duration = Duration::from_secs(1);
+
+/// What can be asked.
+pub enum Action {
+    /// Makes a machine; waits until it runs if so asked.
+    CreateSandbox {
+        /// What kind of machine.
+        request: CreateSandbox,
+        /// Names the call, so that repeating it has no second effect.
+        idempotency_key: Option<String>,
+        /// Whether to wait.
+        wait: bool,
+    },
+    /// Shows a machine, waiting at most so long for it to be made.
+    GetSandbox(SandboxId, Duration),
+    /// Lists machines.
+    ListSandboxes(ListFilter),
+    /// Ends a machine.
+    TerminateSandbox(SandboxId),
+    /// Asks something of a machine's guest.
+    Guest(SandboxId, GuestCall),
+    /// Lists images.
+    ListImages,
+    /// Describes the server.
+    ServerInfo,
+    /// Makes a key.
+    CreateKey(CreateKey),
+    /// Lists keys.
+    ListKeys,
+    /// Revokes a key.
+    RevokeKey(KeyId),
+}
+
+/// What is answered.
+pub enum Reply {
+    /// A machine that was made, or is being made.
+    Created(Box<Sandbox>),
+    /// A machine.
+    Sandbox(Box<Sandbox>),
+    /// One page of machines.
+    Sandboxes(SandboxPage),
+    /// The guest's answer.
+    Guest(GuestReply),
+    /// Images.
+    Images(ImageList),
+    /// The server.
+    Server(ServerInfo),
+    /// A new key, with its secret.
+    KeyCreated(CreatedKey),
+    /// Keys.
+    Keys(KeyList),
+    /// Nothing more to say.
+    Done,
+}
+
+/// A guest's answer, its body still to come.
+pub struct GuestReply {
+    /// What the agent answered.
+    pub response: Response<Incoming>,
+    /// Whether the body is a stream of envelopes.
+    pub is_stream: bool,
+    /// Whose guest it is.
+    pub slot: Arc<Slot>,
+    /// Keeps the machine from being idle while the body is passed on.
+    pub call: OpenCall,
+}
+
+/// Performs actions.
+pub struct Service {
+    /// The machines.
+    pub sandboxes: Arc<Sandboxes>,
+    /// The keys.
+    pub keys: Keys,
+}
+
+impl Service {
+    /// Performs one action for the holder of this key.
+    pub async fn perform(&self, caller: &KeyInfo, action: Action) -> Result<Reply, ErrorBody> {
+        match action {
+            Action::CreateSandbox { request, idempotency_key, wait } => {
+                let slot = self.sandboxes.create(caller, request, idempotency_key).await?;
+                let sandbox = if wait { running(&slot).await? } else { slot.record().view };
+                Ok(Reply::Created(Box::new(sandbox)))
+            }
+            Action::GetSandbox(id, wait) => {
+                let slot = self.sandboxes.get(&caller.project, &id)?;
+                let made = slot.wait_for(|record| record.view.status != SandboxStatus::Pending);
+                let record = timeout(wait, made).await.unwrap_or_else(|_| slot.record());
+                Ok(Reply::Sandbox(Box::new(record.view)))
+            }
+            Action::ListSandboxes(filter) => {
+                Ok(Reply::Sandboxes(self.sandboxes.registry().list(&caller.project, &filter)))
+            }
+            Action::TerminateSandbox(id) => {
+                Ok(Reply::Sandbox(Box::new(self.sandboxes.terminate(&caller.project, &id).await?)))
+            }
+            Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
+            Action::ListImages => self.list_images().await.map(Reply::Images),
+            Action::ServerInfo => Ok(Reply::Server(self.server_info())),
+            Action::CreateKey(request) => {
+                require_admin(caller)?;
+                Ok(Reply::KeyCreated(self.keys.create(request, caller.project.clone()).await?))
+            }
+            Action::ListKeys => require_admin(caller).map(|()| Reply::Keys(self.keys.list())),
+            Action::RevokeKey(id) => {
+                require_admin(caller)?;
+                self.keys.revoke(&id).await?;
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    async fn call_guest(
+        &self,
+        caller: &KeyInfo,
+        id: &SandboxId,
+        call: GuestCall,
+    ) -> Result<GuestReply, ErrorBody> {
+        let slot = self.sandboxes.get(&caller.project, id)?;
+        let (guest, open_call) = slot.guest()?;
+        let is_stream = call.is_stream();
+        match guest.send(call.into_request()?).await {
+            Ok(response) => Ok(GuestReply { response, is_stream, slot, call: open_call }),
+            Err(error) => Err(lost(&slot).await.unwrap_or(error)),
+        }
+    }
+
+    async fn list_images(&self) -> Result<ImageList, ErrorBody> {
+        let images = self.sandboxes.images().clone();
+        let listed = tokio::task::spawn_blocking(move || images.list()).await;
+        let images = listed.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))??;
+        Ok(ImageList { images })
+    }
+
+    fn server_info(&self) -> ServerInfo {
+        let vmm = self.sandboxes.vmm();
+        let usage = self.sandboxes.registry().usage(vmm.overhead_mb());
+        ServerInfo {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            accelerator: vmm.accelerator().as_str().to_owned(),
+            qemu: vmm.version(),
+            capacity: Capacity {
+                memory_mb: self.sandboxes.budget().memory_mb,
+                memory_used_mb: usage.memory_mb,
+                sandboxes: usage.sandboxes,
+            },
+        }
+    }
+}
+
+/// Why a machine whose guest stopped answering is lost, if it is.
+pub async fn lost(slot: &Slot) -> Option<ErrorBody> {
+    let ended = slot.wait_for(|record| !record.is_alive());
+    timeout(VERDICT, ended).await.ok().map(|record| record.not_running())
+}
