@@ -1,10 +1,14 @@
 //! The Forkyard server: the library behind the one binary `forkyard`.
 
 pub mod action;
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod guest;
+pub mod http_server;
 pub mod image;
 pub mod key;
+pub mod paths;
 pub mod quota;
 pub mod random;
 pub mod sandbox;

@@ -8,7 +8,7 @@ mod recovery;
 mod registry;
 mod slot;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use activity::{Activity, OpenCall};
 pub use manager::{Sandboxes, Settings, running};

@@ -121,20 +121,20 @@ impl FakeHost {
     }
 }
 
-struct World {
+pub(crate) struct World {
     dir: tempfile::TempDir,
     host: Arc<FakeHost>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         crate::image::write_fake(&dir.path().join("images"), "python");
         Self { dir, host: Arc::default() }
     }
 
     /// A server over this world's disk and machines; the one before it may just have been killed.
-    async fn server(&self) -> Arc<Sandboxes> {
+    pub(crate) async fn server(&self) -> Arc<Sandboxes> {
         let settings = Settings {
             machines_dir: self.dir.path().join("machines"),
             budget: HostBudget { memory_mb: 2000, sandboxes: 100 },
@@ -146,6 +146,10 @@ impl World {
         let store = Arc::new(SqliteStore::open(&self.dir.path().join("store.sqlite")).unwrap());
         let images = ImageStore::open(self.dir.path().join("images"));
         Sandboxes::open(settings, self.host.clone(), images, store).await.unwrap()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     fn machine_dirs(&self) -> usize {

@@ -1,0 +1,174 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use forkyard_protocol::{CreateKey, ProjectId, Scope};
+use rustix::fs::FlockOperation;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::action::Service;
+use crate::api::{Api, router};
+use crate::http_server;
+use crate::image::ImageStore;
+use crate::key::Keys;
+use crate::quota::HostBudget;
+use crate::sandbox::{Sandboxes, Settings};
+use crate::store::SqliteStore;
+use crate::vmm::qemu::Qemu;
+use crate::vmm::{Accelerator, Vmm as _};
+
+/// Variables of the server's own environment that guests get too: the operator's package index. Never `PIP_FIND_LINKS`,
+/// which names a folder that is not in the guest.
+const PASSED_ON: [&str; 4] =
+    ["PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "npm_config_registry"];
+
+#[derive(Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on.
+    #[arg(long, env = "FORKYARD_LISTEN", default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// Where machines, keys and records are kept [default: /var/lib/forkyard as root, else ~/.local/share/forkyard].
+    #[arg(long, env = "FORKYARD_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where images are kept, on the same file system as the data [default: `images` in the data directory].
+    #[arg(long, env = "FORKYARD_IMAGE_DIR")]
+    image_dir: Option<PathBuf>,
+    /// Memory that machines may take in all, in MiB [default: nine tenths of what is available at the start].
+    #[arg(long, env = "FORKYARD_MEMORY_MB")]
+    memory_mb: Option<u64>,
+    /// Seconds that a guest may take to boot.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    boot_timeout_secs: u64,
+    /// What runs the guests' instructions. A /dev/kvm that opens need not be one that works: ask for it by name.
+    #[arg(long, env = "FORKYARD_ACCELERATOR", value_enum, default_value_t = AcceleratorArg::Tcg)]
+    accelerator: AcceleratorArg,
+    /// Leave the machines running at the end, for the next server to take up.
+    #[arg(long)]
+    keep_machines: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AcceleratorArg {
+    Tcg,
+    Kvm,
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let data_dir = args.data_dir.clone().unwrap_or_else(crate::paths::default_data_dir);
+    let _lock = claim(&data_dir)?;
+    let store = Arc::new(SqliteStore::open(&data_dir.join("store.sqlite"))?);
+    let keys = Keys::load(store.clone()).await?;
+    let key_file = data_dir.join("api-key");
+    if keys.is_empty() {
+        make_first_key(&keys, &key_file).await?;
+    }
+    let accelerator = match args.accelerator {
+        AcceleratorArg::Tcg => Accelerator::Tcg,
+        AcceleratorArg::Kvm => Accelerator::Kvm,
+    };
+    let vmm = Arc::new(Qemu::find(accelerator).await?);
+    let images = ImageStore::open(args.image_dir.clone().unwrap_or_else(|| data_dir.join("images")));
+    let settings = settings(&args, &data_dir)?;
+    tracing::info!(
+        vmm = vmm.version(),
+        accelerator = accelerator.as_str(),
+        memory_mb = settings.budget.memory_mb,
+        data_dir = %data_dir.display(),
+        "starting"
+    );
+    let sandboxes = Sandboxes::open(settings, vmm, images, store).await?;
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+    println!("forkyard: serving on http://{}", listener.local_addr()?);
+    let stopping = CancellationToken::new();
+    let api =
+        Api { service: Arc::new(Service { sandboxes: sandboxes.clone(), keys }), stopping: stopping.clone() };
+    let server = tokio::spawn(http_server::serve(listener, router(api), stopping.clone()));
+    interrupted().await?;
+    println!("forkyard: stopping");
+    // Machines end first: whoever waits for one learns why, and the open connections come to their ends.
+    if !args.keep_machines {
+        sandboxes.terminate_all().await;
+    }
+    stopping.cancel();
+    server.await?;
+    Ok(())
+}
+
+/// Makes the data directory where it is missing, and keeps a second server out of it.
+fn claim(data_dir: &Path) -> anyhow::Result<File> {
+    let shown = data_dir.display();
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("cannot make the data directory {shown}; choose another with --data-dir"))?;
+    let lock =
+        File::options().create(true).write(true).truncate(false).mode(0o600).open(data_dir.join("lock"))?;
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another server uses the data directory {shown}; stop it, or choose another with --data-dir");
+    }
+    Ok(lock)
+}
+
+async fn make_first_key(keys: &Keys, file: &Path) -> anyhow::Result<()> {
+    let request = CreateKey {
+        scope: Scope::Admin,
+        description: "made at the first start".to_owned(),
+        max_sandboxes: 64,
+        ..CreateKey::default()
+    };
+    let created = keys.create(request, ProjectId::parse("prj_default")?).await?;
+    let shown = file.display();
+    let mut options = File::options();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    let mut written =
+        options.open(file).with_context(|| format!("cannot write the first API key to {shown}"))?;
+    writeln!(written, "{}", created.api_key)?;
+    written.sync_all()?;
+    println!("forkyard: the first API key, shown this once, also in {shown}:\n{}", created.api_key);
+    Ok(())
+}
+
+fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
+    let budget = HostBudget::from_available(available_mb()?);
+    let guest_env: BTreeMap<String, String> =
+        PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+    Ok(Settings {
+        machines_dir: data_dir.join("machines"),
+        budget: HostBudget { memory_mb: args.memory_mb.unwrap_or(budget.memory_mb), ..budget },
+        boot_deadline: Duration::from_secs(args.boot_timeout_secs),
+        concurrent_boots: std::thread::available_parallelism()?.get(),
+        guest_env,
+        guest_files: Vec::new(),
+    })
+}
+
+/// Memory that the host could give away now, in MiB.
+fn available_mb() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib =
+        line.and_then(|rest| rest.trim().strip_suffix(" kB")).context("/proc/meminfo lacks MemAvailable")?;
+    Ok(kib.parse::<u64>()? / 1024)
+}
+
+async fn interrupted() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
