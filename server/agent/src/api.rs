@@ -1,0 +1,122 @@
+//! Requests to calls and answers to responses; the routes are those of `forkyard_protocol`'s table.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use forkyard_protocol::{ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, SignalRequest};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+
+use crate::config::Config;
+use crate::file;
+use crate::process::{Limits, Offsets, Processes};
+use crate::reply::{self, Answer, Body, invalid, json, read_json};
+
+/// Longest time that one call waits for a process's end, in milliseconds.
+const MAX_WAIT_MS: u64 = 60_000;
+
+/// All that the agent knows.
+pub struct Agent {
+    pub config: Config,
+    pub processes: Arc<Processes>,
+    /// Whether `/configure` may change the system: not where the agent is a guest on somebody's host.
+    owns_system: AtomicBool,
+}
+
+impl Agent {
+    /// An agent without processes.
+    pub fn new(limits: Limits, owns_system: bool) -> Self {
+        Self {
+            config: Config::default(),
+            processes: Processes::new(limits),
+            owns_system: AtomicBool::new(owns_system),
+        }
+    }
+
+    fn health(&self) -> Answer {
+        json(&GuestHealth {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            processes: self.processes.running(),
+            uptime_secs: u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec)
+                .unwrap_or_default(),
+        })
+    }
+}
+
+/// Answers one request.
+pub async fn handle(agent: Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
+    // In a task of its own: a panic in one call must not end the session of all others.
+    match tokio::spawn(route(agent, request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => reply::error(error),
+        Err(error) => reply::error(reply::internal(&error)),
+    }
+}
+
+async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match (&method, segments.as_slice()) {
+        (&Method::GET, ["health"]) => agent.health(),
+        (&Method::POST, ["configure"]) => {
+            let config = read_json(request.into_body()).await?;
+            agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed)).await?;
+            agent.health()
+        }
+        (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,
+        (_, ["files", rest @ ..]) => file::route(&agent.config, &method, rest, &query, request).await,
+        _ => Err(unknown(&method, &path)),
+    }
+}
+
+async fn processes(
+    agent: &Agent,
+    method: &Method,
+    rest: &[&str],
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let processes = &agent.processes;
+    let find = |id: &str| {
+        let id = ProcessId::parse(id).map_err(|error| invalid(error.to_string()))?;
+        processes.get(&id)
+    };
+    match (method, rest) {
+        (&Method::GET, []) => json(&processes.list()),
+        (&Method::POST, []) => {
+            let attach = query.flag("attach")?;
+            let process =
+                processes.start(&agent.config, read_json(request.into_body()).await?, attach).await?;
+            if attach { process.stream(offsets(query)?) } else { json(&process.info()) }
+        }
+        (&Method::GET, [id]) => {
+            let process = find(id)?;
+            process.wait(query.number("wait_ms", 0)?.min(MAX_WAIT_MS)).await;
+            json(&process.info())
+        }
+        (&Method::GET, [id, "output"]) => find(id)?.stream(offsets(query)?),
+        (&Method::POST, [id, "signal"]) => {
+            let process = find(id)?;
+            let SignalRequest { signal } = read_json(request.into_body()).await?;
+            process.signal(signal)?;
+            json(&process.info())
+        }
+        (&Method::PUT, [id, "stdin"]) => {
+            let process = find(id)?;
+            let offset = query.number("offset", 0)?;
+            json(&process.write_stdin(offset, query.flag("close")?, request.into_body()).await?)
+        }
+        _ => Err(unknown(method, request.uri().path())),
+    }
+}
+
+fn offsets(query: &Query) -> Result<Offsets, ErrorBody> {
+    Ok(Offsets([query.number("stdout", 0)?, query.number("stderr", 0)?]))
+}
+
+/// The error for a call that there is not.
+pub fn unknown(method: &Method, path: &str) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotFound, format!("the agent has no {method} {path}"))
+}

@@ -1,0 +1,121 @@
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use forkyard_protocol::{ErrorBody, GuestConfig, GuestFile, RawPath};
+use rustix::time::{ClockId, Timespec, clock_settime};
+
+use crate::reply::{internal, invalid};
+
+/// Where processes look for programs when nobody says otherwise.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the host said last.
+#[derive(Default)]
+pub struct Config(RwLock<Arc<GuestConfig>>);
+
+impl Config {
+    /// What holds now.
+    pub fn get(&self) -> Arc<GuestConfig> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the host's word; on a system of its own also puts seed, clock, names and files in place.
+    pub async fn apply(&self, config: GuestConfig, owns_system: bool) -> Result<(), ErrorBody> {
+        let config = Arc::new(config);
+        if owns_system {
+            let config = config.clone();
+            let applied = tokio::task::spawn_blocking(move || change_system(&config)).await;
+            applied.map_err(|error| internal(&error))??;
+        }
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(())
+    }
+
+    /// The environment that every process starts from.
+    pub fn base_env(&self) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([
+            ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
+            ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ]);
+        env.extend(self.get().env.clone());
+        env
+    }
+}
+
+fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| internal(&format!("{what}: {error}"))
+    };
+    let seed =
+        STANDARD.decode(&config.seed_base64).map_err(|error| invalid(format!("seed_base64: {error}")))?;
+    reseed(&seed).map_err(failed("the seed could not be fed"))?;
+    let nanos = config.unix_time_ns;
+    let time = Timespec {
+        tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or_default(),
+    };
+    clock_settime(ClockId::Realtime, time)
+        .map_err(|error| failed("the clock could not be set")(error.into()))?;
+    rustix::system::sethostname(config.hostname.as_bytes())
+        .map_err(|error| failed("the host name could not be set")(error.into()))?;
+    let name = &config.hostname;
+    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost\n");
+    for (path, content) in [
+        ("/etc/hostname", format!("{name}\n")),
+        ("/etc/hosts", hosts),
+        ("/etc/machine-id", format!("{}\n", config.machine_id)),
+    ] {
+        std::fs::write(path, content).map_err(failed(path))?;
+    }
+    config.files.iter().try_for_each(write_file)
+}
+
+fn write_file(file: &GuestFile) -> Result<(), ErrorBody> {
+    use std::io::Write as _;
+    RawPath::new(file.path.as_bytes()).map_err(|error| invalid(format!("{}: {error}", file.path)))?;
+    let written = || {
+        if let Some(parent) = std::path::Path::new(&file.path).parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut target = std::fs::File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(file.mode)
+            .open(&file.path)?;
+        target.write_all(file.content.as_bytes())?;
+        target.set_permissions(std::fs::Permissions::from_mode(file.mode))
+    };
+    written().map_err(|error| internal(&format!("{}: {error}", file.path)))
+}
+
+/// Feeds fresh randomness to the kernel and has it used at once: after a fork all twins hold the same state.
+fn reseed(seed: &[u8]) -> io::Result<()> {
+    // linux/random.h: RNDADDENTROPY takes a header of two ints (bits, bytes) before the bytes; RNDRESEEDCRNG takes nothing.
+    const RND_ADD_ENTROPY: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<[i32; 2]>(b'R', 0x03);
+    const RND_RESEED_CRNG: rustix::ioctl::Opcode = rustix::ioctl::opcode::none(b'R', 0x07);
+    const MAX_SEED: usize = 256;
+    let seed = seed.get(..MAX_SEED).unwrap_or(seed);
+    let mut block = [0; 2 + MAX_SEED / 4];
+    block[0] = i32::try_from(seed.len() * 8).unwrap_or_default();
+    block[1] = i32::try_from(seed.len()).unwrap_or_default();
+    for (word, bytes) in block[2..].iter_mut().zip(seed.chunks(4)) {
+        let mut quad = [0; 4];
+        quad[..bytes.len()].copy_from_slice(bytes);
+        *word = i32::from_ne_bytes(quad);
+    }
+    let random = std::fs::File::options().write(true).open("/dev/urandom")?;
+    // SAFETY: the operation reads `buf_size` bytes behind its header, all of them inside `block`.
+    unsafe {
+        let feed = rustix::ioctl::Setter::<RND_ADD_ENTROPY, [i32; 2 + MAX_SEED / 4]>::new(block);
+        rustix::ioctl::ioctl(&random, feed)?;
+        let reseed = rustix::ioctl::NoArg::<RND_RESEED_CRNG>::new();
+        rustix::ioctl::ioctl(&random, reseed)?;
+    }
+    Ok(())
+}
