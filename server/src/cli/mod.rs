@@ -1,5 +1,6 @@
 //! The command line.
 
+mod image;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,8 @@ pub struct Cli {
 enum Command {
     /// Serve machines until interrupted.
     Serve(serve::ServeArgs),
+    /// Build and list the images that machines are made of.
+    Image(image::ImageArgs),
 }
 
 impl Cli {
@@ -23,6 +26,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
+            Command::Image(args) => tokio::task::spawn_blocking(|| image::run(args)).await?,
         }
     }
 }

@@ -9,13 +9,20 @@
 //!
 //! No path inside names one outside, so the folder can be moved.
 
+mod boot;
+mod build;
+mod command;
+mod cpio;
 mod manifest;
 mod name;
+mod recipe;
 mod store;
 
+pub use build::Builder;
 pub use manifest::Manifest;
 pub(crate) use manifest::hex;
 pub use name::{InvalidImageName, validate_image_name};
+pub use recipe::Recipe;
 #[cfg(test)]
 pub(crate) use store::write_fake;
 pub use store::{Image, ImageError, ImageStore};

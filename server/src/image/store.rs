@@ -41,6 +41,15 @@ pub enum ImageError {
     /// A file is missing, unreadable or not what its name says.
     #[error("the image is damaged: {0}; build it again with 'forkyard image build --force'")]
     Damaged(String),
+    /// A recipe that is missing or not well formed.
+    #[error("the recipe: {0}")]
+    Recipe(String),
+    /// A step of a build that failed.
+    #[error("the image could not be built: {0}")]
+    Build(String),
+    /// The disk.
+    #[error("the image could not be built: {0}")]
+    Io(#[from] io::Error),
 }
 
 impl From<ImageError> for ErrorBody {
@@ -48,7 +57,9 @@ impl From<ImageError> for ErrorBody {
         let code = match error {
             ImageError::Name(_) => ErrorCode::InvalidArgument,
             ImageError::Unknown { .. } => ErrorCode::NotFound,
-            ImageError::Damaged(_) => ErrorCode::Internal,
+            ImageError::Damaged(_) | ImageError::Recipe(_) | ImageError::Build(_) | ImageError::Io(_) => {
+                ErrorCode::Internal
+            }
         };
         Self::new(code, error.to_string()).about(Resource::Image)
     }

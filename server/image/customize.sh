@@ -1,0 +1,19 @@
+#!/bin/sh
+# Runs on the host with the new root file system as its argument, once all packages are in. Values come from the
+# environment, never from text put into this script.
+set -eu
+root=$1
+
+chroot "$root" useradd --create-home --uid 1000 --shell /bin/bash agent
+install -d -o 1000 -g 1000 "$root/workspace"
+if [ -n "${FORKYARD_VENV:-}" ]; then
+    chroot "$root" python3 -m venv "$FORKYARD_VENV"
+    chroot "$root" python3 -m compileall -q "$FORKYARD_VENV" /usr/lib/python3 >/dev/null
+    chroot "$root" chown -R agent:agent "$FORKYARD_VENV"
+fi
+chroot "$root" dpkg-query --show --showformat '${Package}\t${Version}\n' >"$FORKYARD_PACKAGES"
+
+# What belongs to this build and to no machine.
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/* "$root"/var/cache/ldconfig/*
+rm -f "$root/etc/resolv.conf" "$root/etc/hostname"
+: >"$root/etc/machine-id"
