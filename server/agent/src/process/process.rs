@@ -277,7 +277,13 @@ impl Process {
         loop {
             self.room().await;
             let has_exited = exited.is_cancelled();
-            match pipe.try_read(&mut buffer) {
+            // Once it has ended the kernel itself is asked: tokio's own note of what is readable may lag behind.
+            let read = if has_exited {
+                rustix::io::read(&pipe, &mut buffer[..]).map_err(io::Error::from)
+            } else {
+                pipe.try_read(&mut buffer)
+            };
+            match read {
                 Ok(0) => return,
                 Ok(count) => {
                     self.lock().ring.push(stream, Bytes::copy_from_slice(&buffer[..count]));

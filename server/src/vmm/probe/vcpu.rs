@@ -21,7 +21,7 @@ const STACK: u64 = 0x8000;
 /// A bounded loop, SSE arithmetic, CPUID and an OUT: what every kernel does in its first moments, and what a KVM that
 /// cannot run ordinary guests fails at.
 #[rustfmt::skip]
-const PROGRAM: [u8; 41] = [
+const PROGRAM: [u8; 39] = [
     0xb9, 0xa0, 0x86, 0x01, 0x00,   // mov ecx, 100000
     0xff, 0xc9,                     // dec ecx
     0x75, 0xfc,                     // jnz -4
@@ -126,9 +126,7 @@ fn enter_long_mode(system: &mut kvm_bindings::kvm_sregs) {
     };
     let data = kvm_bindings::kvm_segment { selector: 0x10, type_: 0b0011, db: 1, l: 0, ..code };
     system.cs = code;
-    for segment in
-        [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss]
-    {
+    for segment in [&mut system.ds, &mut system.es, &mut system.fs, &mut system.gs, &mut system.ss] {
         *segment = data;
     }
 }
