@@ -31,8 +31,8 @@ image: agent ## Build the image 'base' (as root), unless it is there
 serve: image ## Serve machines on this host until interrupted
 	$(CARGO) run -p forkyard-server -- serve --data-dir $(DATA) --image-dir $(IMAGES)
 
-test: setup ## Run all tests
-	$(CARGO) test
+test: image ## Run all tests, one of them on a real microVM
+	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
 
 check: setup ## Formatters and lints
 	cargo fmt --all --check
