@@ -19,6 +19,9 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Build and list the images that machines are made of.
     Image(image::ImageArgs),
+    /// Runs the KVM probe's instructions; started by the probe alone, which ends it if it hangs.
+    #[command(name = crate::vmm::probe::CHILD_COMMAND, hide = true)]
+    ProbeKvm,
 }
 
 impl Cli {
@@ -27,6 +30,10 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Image(args) => tokio::task::spawn_blocking(|| image::run(args)).await?,
+            Command::ProbeKvm => {
+                crate::vmm::probe::run_child();
+                Ok(())
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::quota::HostBudget;
 use crate::sandbox::{Sandboxes, Settings};
 use crate::store::SqliteStore;
 use crate::vmm::qemu::Qemu;
-use crate::vmm::{Accelerator, Vmm as _};
+use crate::vmm::{Accelerator, Vmm as _, probe};
 
 /// Variables of the server's own environment that guests get too: the operator's package index. Never `PIP_FIND_LINKS`,
 /// which names a folder that is not in the guest.
@@ -48,8 +48,8 @@ pub struct ServeArgs {
     /// Seconds that a guest may take to boot.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     boot_timeout_secs: u64,
-    /// What runs the guests' instructions. A /dev/kvm that opens need not be one that works: ask for it by name.
-    #[arg(long, env = "FORKYARD_ACCELERATOR", value_enum, default_value_t = AcceleratorArg::Tcg)]
+    /// What runs the guests' instructions: `auto` takes KVM where it proves to work, else software.
+    #[arg(long, env = "FORKYARD_ACCELERATOR", value_enum, default_value_t = AcceleratorArg::Auto)]
     accelerator: AcceleratorArg,
     /// Leave the machines running at the end, for the next server to take up.
     #[arg(long)]
@@ -58,6 +58,7 @@ pub struct ServeArgs {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum AcceleratorArg {
+    Auto,
     Tcg,
     Kvm,
 }
@@ -72,12 +73,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if keys.is_empty() {
         make_first_key(&keys, &key_file).await?;
     }
-    let accelerator = match args.accelerator {
-        AcceleratorArg::Tcg => Accelerator::Tcg,
-        AcceleratorArg::Kvm => Accelerator::Kvm,
-    };
-    let vmm = Arc::new(Qemu::find(accelerator).await?);
     let images = ImageStore::open(args.image_dir.clone().unwrap_or_else(|| data_dir.join("images")));
+    let accelerator = choose_accelerator(args.accelerator, &data_dir, &images).await?;
+    let vmm = Arc::new(Qemu::find(accelerator).await?);
     let settings = settings(&args, &data_dir)?;
     tracing::info!(
         vmm = vmm.version(),
@@ -103,6 +101,31 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     stopping.cancel();
     server.await?;
     Ok(())
+}
+
+/// What machines run on. A KVM that seems to work is proved with the kernel of any image that there is.
+async fn choose_accelerator(
+    wanted: AcceleratorArg,
+    data_dir: &Path,
+    images: &ImageStore,
+) -> anyhow::Result<Accelerator> {
+    match wanted {
+        AcceleratorArg::Tcg => return Ok(Accelerator::Tcg),
+        AcceleratorArg::Kvm => return Ok(Accelerator::Kvm),
+        AcceleratorArg::Auto => {}
+    }
+    let images = images.clone();
+    let image = tokio::task::spawn_blocking(move || {
+        let first = images.list()?.into_iter().next();
+        first.map(|image| images.resolve(&image.digest)).transpose()
+    })
+    .await??;
+    let mut helper = tokio::process::Command::new(std::env::current_exe()?);
+    helper.arg(probe::CHILD_COMMAND);
+    let kernel = image.as_ref().map(|image| probe::Kernel { vmlinux: &image.vmlinux, initrd: &image.initrd });
+    let verdict = probe::verdict(data_dir, helper, kernel).await;
+    tracing::info!(%verdict, "KVM");
+    Ok(verdict.accelerator())
 }
 
 /// Makes the data directory where it is missing, and keeps a second server out of it.

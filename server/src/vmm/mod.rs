@@ -1,5 +1,6 @@
 //! Virtual machines, whatever runs them. Nothing above this module knows QEMU.
 
+pub mod probe;
 pub mod qemu;
 
 use std::collections::HashSet;
