@@ -1,1 +1,24 @@
-//! Forkyard.
+//! Every agent task gets its own computer: the Rust SDK of Forkyard, and the core of its SDKs in other languages.
+//!
+//! Decisions are made without I/O (`retry`, `output`), and the rest is thin.
+
+mod client;
+mod error;
+mod files;
+mod http;
+mod output;
+mod process;
+mod retry;
+mod runtime;
+mod sandbox;
+
+pub use client::{
+    Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
+    SandboxPage, SandboxStatus, ServerInfo,
+};
+pub use error::{Error, ErrorCode, Resource, Result};
+pub use files::{FileKind, FileStat, Files};
+pub use output::{OutputEvent, Progress};
+pub use process::{Handle, Process};
+pub use retry::RetryPolicy;
+pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};

@@ -1,0 +1,239 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use forkyard_protocol::{
+    CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
+    SandboxStatus, ServerInfo,
+};
+use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId};
+use http::Method;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::http::{Http, Request};
+use crate::retry::RetryPolicy;
+use crate::sandbox::Sandbox;
+
+/// Where a server listens unless told otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:7070";
+
+/// How long a call may take in all, retries included, unless told otherwise.
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long making a machine may take in all: it may wait for room.
+const CREATE_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// One server and one pool of connections to it, however many machines it drives. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub http: Http,
+    pub timeout: Duration,
+}
+
+/// How to reach a server.
+#[derive(Clone, Default)]
+pub struct ClientBuilder {
+    url: Option<String>,
+    api_key: Option<String>,
+    timeout: Option<Duration>,
+    policy: RetryPolicy,
+}
+
+impl ClientBuilder {
+    /// The server's address. Default: `FORKYARD_URL`, else `http://127.0.0.1:7070`.
+    #[must_use]
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
+        self
+    }
+
+    /// The API key. Default: `FORKYARD_API_KEY`, else the file that a server on this host wrote at its first start.
+    #[must_use]
+    pub fn api_key(mut self, api_key: impl Into<String>) -> Self {
+        self.api_key = Some(api_key.into());
+        self
+    }
+
+    /// How long each call may take in all, retries included. Default: 60 s; making a machine: 120 s.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Retries after the first attempt. Default: 4.
+    #[must_use]
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.policy = RetryPolicy { max_retries };
+        self
+    }
+
+    /// A client. Connects when it is first used. Fails with `invalid_argument` where no key is found.
+    pub fn build(self) -> Result<Client> {
+        let url =
+            self.url.or_else(|| std::env::var("FORKYARD_URL").ok()).unwrap_or_else(|| DEFAULT_URL.to_owned());
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return Err(Error::new(
+                ErrorCode::InvalidArgument,
+                format!("'{url}' is no http:// or https:// address"),
+            ));
+        }
+        let api_key = match self.api_key.or_else(|| std::env::var("FORKYARD_API_KEY").ok()) {
+            Some(key) => key,
+            None => key_from_file()?,
+        };
+        let http = Http::new(url.trim_end_matches('/').to_owned(), api_key.trim().to_owned(), self.policy);
+        Ok(Client { inner: Arc::new(Inner { http, timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT) }) })
+    }
+}
+
+fn key_from_file() -> Result<String> {
+    let file = std::env::var_os("FORKYARD_API_KEY_FILE").map_or_else(default_key_file, PathBuf::from);
+    std::fs::read_to_string(&file).map_err(|error| {
+        let message = format!(
+            "no API key: pass one, set FORKYARD_API_KEY, or name a file in FORKYARD_API_KEY_FILE (tried {}: {error})",
+            file.display()
+        );
+        Error::new(ErrorCode::InvalidArgument, message)
+    })
+}
+
+/// The file that a server writes at its first start: `api-key` in its data directory.
+fn default_key_file() -> PathBuf {
+    if let Some(dir) = std::env::var_os("FORKYARD_DATA_DIR") {
+        return PathBuf::from(dir).join("api-key");
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let own = home.join(".local/share/forkyard/api-key");
+    if own.exists() { own } else { PathBuf::from("/var/lib/forkyard/api-key") }
+}
+
+impl Client {
+    /// A builder with the defaults.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Makes a machine and waits until it runs; where the host has no room, waits for it until the deadline. However often
+    /// it is tried, one machine is made; if the future is dropped, it is ended again.
+    pub async fn create(&self, request: CreateSandbox) -> Result<Sandbox> {
+        request.validate()?;
+        let mut call = Request::new(Method::POST, "/sandboxes").json(&request)?;
+        call.idempotency_key = Some(ulid::Ulid::generate().to_string());
+        let guard = Unfinished { client: self.clone(), call: Some(call.clone()) };
+        let deadline = Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT);
+        let created = self.inner.http.call::<SandboxInfo>(&call, deadline).await;
+        // After these two nobody knows whether there is a machine.
+        let unknown = |error: &Error| matches!(error.code, ErrorCode::Timeout | ErrorCode::Connection);
+        if !created.as_ref().is_err_and(unknown) {
+            guard.disarm();
+        }
+        Ok(Sandbox::new(self.clone(), created?))
+    }
+
+    /// A machine that is there already, by its id or its name.
+    pub async fn connect(&self, id_or_name: &str) -> Result<Sandbox> {
+        if SandboxId::parse(id_or_name).is_ok() {
+            return Ok(Sandbox::new(self.clone(), self.get(id_or_name).await?));
+        }
+        let name = percent_encoding::utf8_percent_encode(id_or_name, percent_encoding::NON_ALPHANUMERIC);
+        let page: SandboxPage = self.get_json(&format!("/sandboxes?name={name}&status=running")).await?;
+        let found = page.sandboxes.into_iter().next().ok_or_else(|| {
+            Error::new(ErrorCode::NotFound, format!("no running sandbox is named '{id_or_name}'"))
+        })?;
+        Ok(Sandbox::new(self.clone(), found))
+    }
+
+    /// A machine's record, by its id.
+    pub async fn get(&self, id: &str) -> Result<SandboxInfo> {
+        self.get_json(&format!("/sandboxes/{}", checked(id)?)).await
+    }
+
+    /// All machines of the project, newest first.
+    pub async fn list(&self) -> Result<Vec<SandboxInfo>> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page: SandboxPage = self.get_json(&format!("/sandboxes?limit=1000{cursor}")).await?;
+            all.extend(page.sandboxes);
+            let Some(next) = page.next_cursor else { return Ok(all) };
+            cursor = format!("&cursor={next}");
+        }
+    }
+
+    /// Ends a machine and waits for its end. Ending one that has ended answers how it ended.
+    pub async fn terminate(&self, id: &str) -> Result<SandboxInfo> {
+        let request = Request::new(Method::DELETE, format!("/sandboxes/{}", checked(id)?));
+        self.inner.http.call(&request, self.deadline()).await
+    }
+
+    /// The server's images.
+    pub async fn images(&self) -> Result<Vec<ImageInfo>> {
+        Ok(self.get_json::<ImageList>("/images").await?.images)
+    }
+
+    /// The server's version, accelerator and room.
+    pub async fn server_info(&self) -> Result<ServerInfo> {
+        self.get_json("/server").await
+    }
+
+    /// Makes an API key (scope `admin`). Not tried again after a failed connection: a second key would come of it.
+    pub async fn create_key(&self, request: &CreateKey) -> Result<CreatedKey> {
+        let mut call = Request::new(Method::POST, "/keys").json(request)?;
+        call.repeatable = false;
+        self.inner.http.call(&call, self.deadline()).await
+    }
+
+    /// The server's API keys, without their secrets (scope `admin`).
+    pub async fn list_keys(&self) -> Result<Vec<KeyInfo>> {
+        Ok(self.get_json::<KeyList>("/keys").await?.keys)
+    }
+
+    /// Revokes an API key (scope `admin`).
+    pub async fn revoke_key(&self, key_id: &KeyId) -> Result<()> {
+        let mut call = Request::new(Method::DELETE, format!("/keys/{key_id}"));
+        call.repeatable = false;
+        self.inner.http.bytes(&call, self.deadline()).await.map(drop)
+    }
+
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.timeout
+    }
+
+    async fn get_json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.inner.http.call(&Request::new(Method::GET, path), self.deadline()).await
+    }
+}
+
+fn checked(id: &str) -> Result<SandboxId> {
+    SandboxId::parse(id).map_err(|error| Error::new(ErrorCode::InvalidArgument, error.to_string()))
+}
+
+/// A create whose caller has not heard of its machine yet.
+struct Unfinished {
+    client: Client,
+    call: Option<Request>,
+}
+
+impl Unfinished {
+    fn disarm(mut self) {
+        self.call = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(mut call) = self.call.take() else { return };
+        let client = self.client.clone();
+        // The same call again names the machine, if there is one; then it is ended.
+        "/sandboxes?wait=false".clone_into(&mut call.path);
+        crate::runtime::spawn_cleanup(async move {
+            let found: SandboxInfo = client.inner.http.call(&call, client.deadline()).await?;
+            client.terminate(found.sandbox_id.as_str()).await.map(drop)
+        });
+    }
+}

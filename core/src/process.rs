@@ -1,0 +1,174 @@
+use bytes::Bytes;
+use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, SignalRequest, StdinReply};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use http::Method;
+use tokio::sync::Mutex;
+use tokio::time::{Duration, sleep};
+
+use crate::error::{Error, ErrorCode, Result};
+use crate::http::Request;
+use crate::output::{OutputEvent, Progress};
+use crate::sandbox::Sandbox;
+use std::sync::Arc;
+
+/// Bytes of standard input that one call carries: repeated whole where the connection fails.
+const STDIN_PIECE: usize = 1024 * 1024;
+
+/// How long a process whose stream keeps breaking off is taken up again before the call fails.
+const MAX_CUTS: u32 = 10;
+
+/// A process in a machine, and a place in its output.
+pub struct Process {
+    handle: Handle,
+    spec: Option<ProcessSpec>,
+    progress: Progress,
+    stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
+    cuts: u32,
+}
+
+/// A process, to be told things.
+#[derive(Clone)]
+pub struct Handle {
+    sandbox: Sandbox,
+    id: ProcessId,
+    /// How much of standard input was written; held while a call writes, so that two do not overlap.
+    stdin: Arc<Mutex<u64>>,
+}
+
+impl Process {
+    /// A process that the first look at its output starts.
+    pub(crate) fn attach_new(sandbox: &Sandbox, mut spec: ProcessSpec) -> Result<Self> {
+        spec.validate()?;
+        let id = ProcessId::parse(&format!("{}{}", ProcessId::PREFIX, ulid::Ulid::generate()))
+            .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
+        spec.id = Some(id.clone());
+        Ok(Self { spec: Some(spec), ..Self::existing(sandbox, id) })
+    }
+
+    pub(crate) fn existing(sandbox: &Sandbox, id: ProcessId) -> Self {
+        let handle = Handle { sandbox: sandbox.clone(), id, stdin: Arc::default() };
+        Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0 }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &ProcessId {
+        &self.handle.id
+    }
+
+    /// To tell it things while somebody else reads.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// The next of its output; `None` after its end. Nothing is taken from the connection unless it is asked for. A cut is
+    /// taken up where it was.
+    pub async fn next(&mut self) -> Result<Option<OutputEvent>> {
+        loop {
+            if let Some(event) = self.progress.next_event()? {
+                self.cuts = 0;
+                return Ok(Some(event));
+            }
+            if self.progress.has_ended() {
+                return Ok(None);
+            }
+            self.started().await?;
+            let Some(stream) = self.stream.as_mut() else { continue };
+            match stream.next().await {
+                Some(Ok(data)) => self.progress.push(&data),
+                cut => {
+                    self.stream = None;
+                    self.progress.reconnect();
+                    self.cuts += 1;
+                    if self.cuts > MAX_CUTS {
+                        let cause = cut.and_then(std::result::Result::err).map_or_else(
+                            || Error::new(ErrorCode::Connection, "the output broke off"),
+                            Error::from,
+                        );
+                        return Err(cause);
+                    }
+                    // The first time at once; a connection that keeps failing is given time.
+                    sleep(Duration::from_millis(50) * (self.cuts - 1)).await;
+                }
+            }
+        }
+    }
+
+    /// Connects to its output, and starts it where that is still to be done.
+    pub(crate) async fn started(&mut self) -> Result<()> {
+        if self.stream.is_some() {
+            return Ok(());
+        }
+        let (stdout, stderr) = self.progress.offsets();
+        let request = match &self.spec {
+            Some(spec) => {
+                let path = format!("/processes?attach=true&stdout={stdout}&stderr={stderr}");
+                Request::new(Method::POST, self.handle.sandbox.path(&path)).json(spec)?
+            }
+            None => Request::new(
+                Method::GET,
+                self.handle.path(&format!("/output?stdout={stdout}&stderr={stderr}")),
+            ),
+        };
+        let client = &self.handle.sandbox.client;
+        let response = client.inner.http.open(&request, client.deadline()).await?;
+        self.stream = Some(response.bytes_stream().boxed());
+        Ok(())
+    }
+}
+
+impl Handle {
+    /// Its id.
+    pub fn id(&self) -> &ProcessId {
+        &self.id
+    }
+
+    /// How it stands.
+    pub async fn info(&self) -> Result<ProcessInfo> {
+        self.call(&Request::new(Method::GET, self.path(""))).await
+    }
+
+    /// Sends a signal to its process group; 9 to everything that it started.
+    pub async fn signal(&self, signal: i32) -> Result<()> {
+        let request = Request::new(Method::POST, self.path("/signal")).json(&SignalRequest { signal })?;
+        self.call::<ProcessInfo>(&request).await.map(drop)
+    }
+
+    /// Writes to its standard input. Repeated after a cut, no byte comes twice.
+    pub async fn write_stdin(&self, data: impl Into<Bytes>) -> Result<()> {
+        self.write(data.into(), false).await
+    }
+
+    /// Closes its standard input.
+    pub async fn close_stdin(&self) -> Result<()> {
+        self.write(Bytes::new(), true).await
+    }
+
+    pub(crate) async fn write_all_and_close(&self, data: Bytes) -> Result<()> {
+        self.write(data, true).await
+    }
+
+    async fn write(&self, mut data: Bytes, close: bool) -> Result<()> {
+        let mut offset = self.stdin.lock().await;
+        loop {
+            let piece = data.split_to(data.len().min(STDIN_PIECE));
+            let last = data.is_empty();
+            let path = self.path(&format!("/stdin?offset={}&close={}", *offset, close && last));
+            let mut request = Request::new(Method::PUT, path);
+            request.body = piece;
+            *offset = self.call::<StdinReply>(&request).await?.offset;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(&self, request: &Request) -> Result<T> {
+        let client = &self.sandbox.client;
+        client.inner.http.call(request, client.deadline()).await
+    }
+
+    fn path(&self, rest: &str) -> String {
+        self.sandbox.path(&format!("/processes/{}{rest}", self.id))
+    }
+}
