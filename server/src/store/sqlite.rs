@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Entry, Expect, Store, StoreError};
@@ -98,10 +98,12 @@ fn serve(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
     let mut batch = Vec::with_capacity(BATCH);
     while jobs.blocking_recv_many(&mut batch, BATCH) > 0 {
         let mut answers = Vec::with_capacity(batch.len());
-        let outcome = connection.transaction().and_then(|transaction| {
-            answers.extend(batch.drain(..).map(|job| perform(&transaction, job)));
-            transaction.commit()
-        });
+        // Immediate: one that reads first and then wants to write cannot wait for another process's write, and fails.
+        let outcome =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                answers.extend(batch.drain(..).map(|job| perform(&transaction, job)));
+                transaction.commit()
+            });
         // Where no transaction could begin, the jobs are dropped with their senders: each caller learns of it.
         batch.clear();
         let failure = outcome.err().map(|error| error.to_string());
