@@ -34,8 +34,7 @@ impl Files<'_> {
         data: impl Into<Bytes>,
         mode: Option<u32>,
     ) -> Result<FileStat> {
-        let mode = mode.map(|mode| format!("&mode={mode:o}")).unwrap_or_default();
-        let mut request = Request::new(Method::PUT, format!("{}&parents=true{mode}", self.target("", path)?));
+        let mut request = self.write_request(path, mode)?;
         request.body = data.into();
         self.call(request).await
     }
@@ -94,7 +93,12 @@ impl Files<'_> {
         self.bytes(request).await.map(drop)
     }
 
-    fn target(&self, verb: &str, path: impl AsRef<[u8]>) -> Result<String> {
+    pub(crate) fn write_request(&self, path: impl AsRef<[u8]>, mode: Option<u32>) -> Result<Request> {
+        let mode = mode.map(|mode| format!("&mode={mode:o}")).unwrap_or_default();
+        Ok(Request::new(Method::PUT, format!("{}&parents=true{mode}", self.target("", path)?)))
+    }
+
+    pub(crate) fn target(&self, verb: &str, path: impl AsRef<[u8]>) -> Result<String> {
         Ok(self.sandbox.path(&format!("/files{verb}?path={}", encode(path)?)))
     }
 

@@ -1,5 +1,6 @@
 //! Requests and responses, each call bounded by its deadline, tried again where that is safe.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,27 @@ pub(crate) struct Request {
     /// Whether a second run has the same effect as one. Where it has not, a call whose connection failed is not tried
     /// again: nobody knows whether it ran.
     pub repeatable: bool,
+    /// Takes the body's place where it is streamed.
+    pub upload: Option<Upload>,
+}
+
+/// A body that is made anew for each attempt, so that it can be streamed and tried again.
+#[derive(Clone)]
+pub(crate) struct Upload {
+    size: u64,
+    make: Arc<dyn Fn() -> reqwest::Body + Send + Sync>,
+}
+
+impl Upload {
+    pub fn new(size: u64, make: impl Fn() -> reqwest::Body + Send + Sync + 'static) -> Self {
+        Self { size, make: Arc::new(make) }
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 impl Request {
@@ -40,6 +62,7 @@ impl Request {
             range: None,
             idempotency_key: None,
             repeatable: true,
+            upload: None,
         }
     }
 
@@ -126,8 +149,11 @@ impl Http {
         let mut builder = client
             .request(request.method.clone(), format!("{}/v1{}", self.url, request.path))
             .bearer_auth(&self.api_key)
-            .header(REQUEST_ID, ulid::Ulid::generate().to_string())
-            .body(request.body.clone());
+            .header(REQUEST_ID, ulid::Ulid::generate().to_string());
+        builder = match &request.upload {
+            Some(upload) => builder.header(http::header::CONTENT_LENGTH, upload.size).body((upload.make)()),
+            None => builder.body(request.body.clone()),
+        };
         if let Some(range) = &request.range {
             builder = builder.header(http::header::RANGE, range);
         }

@@ -9,8 +9,9 @@ mod http;
 mod output;
 mod process;
 mod retry;
-mod runtime;
+pub mod runtime;
 mod sandbox;
+mod transfer;
 
 pub use client::{
     Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
@@ -22,3 +23,4 @@ pub use output::{OutputEvent, Progress};
 pub use process::{Handle, Process};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
+pub use transfer::OnProgress;

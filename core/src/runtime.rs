@@ -1,16 +1,37 @@
+//! The runtime that bindings run calls on, and that cleans up after calls that were dropped.
+
 use std::future::Future;
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::Result;
 
 /// How long what was left behind may take to be cleaned up.
 const CLEANUP: Duration = Duration::from_secs(30);
 
-/// Cleans up in the background, on the caller's runtime if one still runs here; without one nobody can, and the machine's
-/// idle time-out does it.
+static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(2).thread_name("forkyard").enable_all().build()
+});
+
+/// The one runtime of this process, made when it is first asked for: two threads, which wait and frame and never compute.
+///
+/// It does not survive `fork(2)`: threads do not, so a binding must refuse to use it in a child.
+///
+/// # Panics
+///
+/// Where the system gives no threads: nothing can be done then.
+pub fn handle() -> Handle {
+    match &*RUNTIME {
+        Ok(runtime) => runtime.handle().clone(),
+        Err(error) => panic!("no runtime could be made: {error}"),
+    }
+}
+
+/// Cleans up in the background. On a runtime of its own: the caller's may be the very thing that ends.
 pub(crate) fn spawn_cleanup(work: impl Future<Output = Result<()>> + Send + 'static) {
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
+    handle().spawn(async move {
         match tokio::time::timeout(CLEANUP, work).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "nothing was left to clean up, or it could not be"),

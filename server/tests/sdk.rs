@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forkyard::{Client, Command, CreateSandbox, ErrorCode, OutputEvent, Sandbox};
+use forkyard::{Client, Command, CreateSandbox, ErrorCode, OnProgress, OutputEvent, Sandbox};
 use forkyard_protocol::CreateKey;
 use forkyard_server::action::Service;
 use forkyard_server::api::{Api, router};
@@ -19,7 +21,7 @@ struct World {
     service: Arc<Service>,
     url: String,
     key: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl World {
@@ -33,7 +35,7 @@ impl World {
         let stopping = CancellationToken::new();
         let api = Api { service: service.clone(), stopping: stopping.clone() };
         tokio::spawn(http_server::serve(listener, router(api), stopping));
-        Self { service, url, key, _dir: dir }
+        Self { service, url, key, dir }
     }
 
     fn client(&self, url: &str) -> Client {
@@ -85,6 +87,7 @@ async fn the_sdk_drives_a_real_machine() {
     let sandbox = machine(&client).await;
     commands(&sandbox).await;
     files(&sandbox).await;
+    transfers(&sandbox, world.dir.path()).await;
     many_at_once(&sandbox).await;
     cuts(&world, &sandbox).await;
     cancelling(&sandbox).await;
@@ -135,6 +138,25 @@ async fn files(sandbox: &Sandbox) {
     assert_eq!((full.code, full.errno.as_deref()), (ErrorCode::NoSpace, Some("ENOSPC")));
     files.remove("/workspace/all", false).await.unwrap();
     assert_eq!(files.list("/workspace").await.unwrap(), []);
+}
+
+async fn transfers(sandbox: &Sandbox, dir: &Path) {
+    let (sent, received) = (dir.join("sent"), dir.join("received"));
+    let pattern: Vec<u8> = (0..=255).cycle().take(20_000_003).collect();
+    std::fs::write(&sent, &pattern).unwrap();
+    let seen = Arc::new(AtomicU64::new(0));
+    let progress: OnProgress = {
+        let seen = seen.clone();
+        Arc::new(move |bytes| seen.store(bytes, Ordering::Relaxed))
+    };
+    let stat = sandbox.files().upload(&sent, "/workspace/big", None, Some(progress.clone())).await.unwrap();
+    assert_eq!((stat.size, seen.load(Ordering::Relaxed)), (20_000_003, 20_000_003));
+    let size = sandbox.files().download("/workspace/big", &received, Some(progress)).await.unwrap();
+    assert_eq!(size, 20_000_003);
+    assert!(std::fs::read(&received).unwrap() == pattern);
+    let missing = sandbox.files().upload(dir.join("none"), "/workspace/x", None, None).await.unwrap_err();
+    assert!(missing.message.contains("the local file"), "{missing}");
+    sandbox.files().remove("/workspace/big", false).await.unwrap();
 }
 
 async fn many_at_once(sandbox: &Sandbox) {
