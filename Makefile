@@ -1,39 +1,62 @@
-# Everything Forkyard needs, it installs: system packages through apt, tools into the cache outside the checkout.
-# What is there is not fetched again.
+# Everything Forkyard needs, it installs: system packages through apt, tools into the cache outside the checkout or into
+# the tree. What is there is not fetched again.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent image serve test check
+.PHONY: help setup agent server image python demo serve test check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 CARGO := cargo --locked
 IMAGES := $(CACHE)/images
 DATA ?= $(CACHE)/data
+BIN := $(CARGO_TARGET_DIR)/debug/forkyard
 
 # The agent runs in guests that may hold nothing of the host's: static.
 GUEST := x86_64-unknown-linux-gnu
 export FORKYARD_AGENT := $(CARGO_TARGET_DIR)/$(GUEST)/release/forkyard-agent
 
+VENV := $(CURDIR)/.venv
+TOOLS := $(VENV)/.tools
+PYTHON := $(VENV)/bin/python
+
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## Install what is needed: QEMU, a C compiler, a Rust toolchain
+setup: ## Install what is needed: QEMU, a C compiler, Rust, Python
 	@.ci/setup
 
 agent: setup
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p forkyard-agent --target $(GUEST)
 
-image: agent ## Build the image 'base' (as root), unless it is there
-	$(CARGO) run -p forkyard-server -- image build base --image-dir $(IMAGES)
+server: setup
+	$(CARGO) build -p forkyard-server
+
+image: agent server ## Build the images (as root), unless they are there
+	$(BIN) image build --image-dir $(IMAGES)
+
+$(TOOLS): bindings-python/requirements-dev.txt | setup
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+python: $(TOOLS) ## Build the Python package into .venv
+	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked
+
+demo: image python ## Run the first example on real microVMs
+	.ci/demo $(BIN) $(IMAGES) $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
-	$(CARGO) run -p forkyard-server -- serve --data-dir $(DATA) --image-dir $(IMAGES)
+	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
-test: image ## Run all tests, one of them on a real microVM
+test: image python ## Run all tests, many of them on real microVMs
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
+	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 
-check: setup ## Formatters and lints
+check: $(TOOLS) ## Formatters, lints, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	cd bindings-python && $(PYTHON) tools/unasync.py --check
+	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
+	cd bindings-python && $(VENV)/bin/mypy

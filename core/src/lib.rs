@@ -19,6 +19,7 @@ pub use client::{
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
+pub use forkyard_protocol::InvalidId;
 pub use output::{OutputEvent, Progress};
 pub use process::{Handle, Process};
 pub use retry::RetryPolicy;

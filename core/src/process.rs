@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::Method;
 use tokio::sync::Mutex;
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, Instant, sleep};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::http::Request;
@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 /// Bytes of standard input that one call carries: repeated whole where the connection fails.
 const STDIN_PIECE: usize = 1024 * 1024;
+
+/// How long a start may take: an emulated machine that is asked for a thousand processes at once starts them one by one.
+const START_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How long a process whose stream keeps breaking off is taken up again before the call fails.
 const MAX_CUTS: u32 = 10;
@@ -111,7 +114,8 @@ impl Process {
             ),
         };
         let client = &self.handle.sandbox.client;
-        let response = client.inner.http.open(&request, client.deadline()).await?;
+        let deadline = client.deadline().max(Instant::now() + START_TIMEOUT);
+        let response = client.inner.http.open(&request, deadline).await?;
         self.stream = Some(response.bytes_stream().boxed());
         Ok(())
     }
@@ -132,6 +136,12 @@ impl Handle {
     pub async fn signal(&self, signal: i32) -> Result<()> {
         let request = Request::new(Method::POST, self.path("/signal")).json(&SignalRequest { signal })?;
         self.call::<ProcessInfo>(&request).await.map(drop)
+    }
+
+    /// Kills it and all that it started, without waiting for that.
+    pub fn kill_in_background(&self) {
+        let handle = self.clone();
+        crate::runtime::spawn_cleanup(async move { handle.signal(9).await });
     }
 
     /// Writes to its standard input. Repeated after a cut, no byte comes twice.

@@ -98,6 +98,13 @@ impl Command {
         self
     }
 
+    /// Leaves standard input open for [`crate::Handle::write_stdin`]. Default: empty.
+    #[must_use]
+    pub fn open_stdin(mut self) -> Self {
+        self.spec.stdin = true;
+        self
+    }
+
     /// How long it may run before it and all that it started are killed. Default: for ever.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -262,7 +269,7 @@ impl KillOnDrop {
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
-            crate::runtime::spawn_cleanup(async move { process.signal(9).await });
+            process.kill_in_background();
         }
     }
 }

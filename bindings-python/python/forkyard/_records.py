@@ -1,0 +1,127 @@
+"""From the wire's JSON to records."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from ._types import (
+    Capacity,
+    CreatedKey,
+    ExitStatus,
+    FileInfo,
+    FileKind,
+    ImageInfo,
+    KeyInfo,
+    KeyScope,
+    ProcessInfo,
+    ProcessState,
+    SandboxInfo,
+    SandboxStatus,
+    ServerInfo,
+)
+
+
+def _seconds(millis: float | None) -> float | None:
+    return None if millis is None else millis / 1000
+
+
+def sandbox_info(value: dict[str, Any]) -> SandboxInfo:
+    """A machine's record."""
+    return SandboxInfo(
+        sandbox_id=value["sandbox_id"],
+        status=SandboxStatus(value["status"]),
+        reason=value.get("reason"),
+        name=value.get("name"),
+        image=value["image"],
+        image_digest=value["image_digest"],
+        cpus=value["cpus"],
+        memory_mb=value["memory_mb"],
+        timeout_secs=value["timeout_secs"],
+        labels=value["labels"],
+        created_at=value["created_at_ms"] / 1000,
+        started_at=_seconds(value.get("started_at_ms")),
+        ended_at=_seconds(value.get("ended_at_ms")),
+    )
+
+
+def exit_status(value: dict[str, Any]) -> ExitStatus:
+    """How a process ended."""
+    return ExitStatus(
+        exit_code=value.get("exit_code"),
+        signal=value.get("signal"),
+        oom_killed=value["oom_killed"],
+        timed_out=value["timed_out"],
+        duration=value["duration_ms"] / 1000,
+        stdout_size=value["stdout_bytes"],
+        stderr_size=value["stderr_bytes"],
+    )
+
+
+def process_info(value: dict[str, Any]) -> ProcessInfo:
+    """A process's record."""
+    ended = value.get("exit")
+    return ProcessInfo(
+        id=value["id"],
+        pid=value["pid"],
+        command=value["command"],
+        args=value["args"],
+        state=ProcessState(value["state"]),
+        started_at=value["started_at_ms"] / 1000,
+        exit=None if ended is None else exit_status(ended),
+    )
+
+
+def file_info(value: dict[str, Any]) -> FileInfo:
+    """A file's attributes."""
+    exact = value.get("name_base64")
+    name = value["name"] if exact is None else base64.b64decode(exact).decode("utf-8", "surrogateescape")
+    return FileInfo(
+        name=name,
+        kind=FileKind(value["kind"]),
+        size=value["size"],
+        mode=value["mode"],
+        uid=value["uid"],
+        gid=value["gid"],
+        modified_at=value["modified_at_ms"] / 1000,
+        target=value.get("target"),
+    )
+
+
+def image_info(value: dict[str, Any]) -> ImageInfo:
+    """An image."""
+    return ImageInfo(digest=value["digest"], name=value["name"], tags=value["tags"], size=value["size_bytes"])
+
+
+def server_info(value: dict[str, Any]) -> ServerInfo:
+    """The server."""
+    return ServerInfo(
+        version=value["version"],
+        accelerator=value["accelerator"],
+        qemu=value["qemu"],
+        capacity=Capacity(**value["capacity"]),
+    )
+
+
+def key_info(value: dict[str, Any]) -> KeyInfo:
+    """An API key without its secret."""
+    return KeyInfo(
+        key_id=value["key_id"],
+        project=value["project"],
+        scope=KeyScope(value["scope"]),
+        description=value["description"],
+        max_sandboxes=value["max_sandboxes"],
+        requests_per_second=value["requests_per_second"],
+        created_at=value["created_at_ms"] / 1000,
+    )
+
+
+def created_key(value: dict[str, Any]) -> CreatedKey:
+    """An API key with its secret."""
+    return CreatedKey(api_key=value["api_key"], info=key_info(value["info"]))
+
+
+def load(text: str) -> Any:
+    """What a native call answered."""
+    return json.loads(text)

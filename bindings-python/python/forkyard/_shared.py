@@ -1,0 +1,134 @@
+"""What both halves of the API share: values on their way in and out."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from . import _native
+from ._errors import CommandFailed, CommandTimeout
+from ._types import CommandResult, KeyScope, OutputEvent, OutputStream
+
+Path = str | bytes | os.PathLike[str]
+"""A path in a machine: text, in which surrogates stand for bytes that are not UTF-8, or the bytes themselves."""
+
+
+class Spec(TypedDict):
+    """A command as the native half takes it."""
+
+    command: str
+    args: list[str]
+    env: dict[str, str] | None
+    cwd: str | None
+    user: str | None
+    stdin: bytes | None
+    open_stdin: bool
+    timeout: float | None
+    kill_on_cancel: bool
+
+
+def make_spec(
+    command: str,
+    args: Sequence[str],
+    *,
+    env: Mapping[str, str] | None,
+    cwd: str | None,
+    user: str | None,
+    stdin: bytes | str | None = None,
+    open_stdin: bool = False,
+    timeout: float | None = None,
+    kill_on_cancel: bool = True,
+) -> Spec:
+    """A command as the native half takes it."""
+    if isinstance(args, str):
+        raise TypeError("args must be a list of arguments, not one string: write ['-c', 'code']")
+    return Spec(
+        command=command,
+        args=list(args),
+        env=None if env is None else dict(env),
+        cwd=cwd,
+        user=user,
+        stdin=stdin.encode() if isinstance(stdin, str) else stdin,
+        open_stdin=open_stdin,
+        timeout=timeout,
+        kill_on_cancel=kill_on_cancel,
+    )
+
+
+def create_request(
+    image: str,
+    name: str | None,
+    cpus: float,
+    memory_mb: int,
+    timeout_secs: int,
+    env: Mapping[str, str] | None,
+    labels: Mapping[str, str] | None,
+) -> str:
+    """The wire's JSON for a new machine."""
+    request: dict[str, object] = {
+        "image": image,
+        "cpus": cpus,
+        "memory_mb": memory_mb,
+        "timeout_secs": timeout_secs,
+        "env": dict(env or {}),
+        "labels": dict(labels or {}),
+    }
+    if name is not None:
+        request["name"] = name
+    return json.dumps(request)
+
+
+def key_request(
+    project: str | None, scope: KeyScope, description: str, max_sandboxes: int, requests_per_second: int
+) -> str:
+    """The wire's JSON for a new key."""
+    request: dict[str, object] = {
+        "scope": scope.value,
+        "description": description,
+        "max_sandboxes": max_sandboxes,
+        "requests_per_second": requests_per_second,
+    }
+    if project is not None:
+        request["project"] = project
+    return json.dumps(request)
+
+
+def raw_path(path: Path) -> bytes:
+    """A path's bytes."""
+    path = os.fspath(path)
+    return path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
+
+
+def checked(result: CommandResult, check: bool) -> CommandResult:
+    """The result, unless the command's time was up, or it failed and was not to."""
+    if result.timed_out:
+        raise CommandTimeout(result)
+    if check and not result.ok:
+        raise CommandFailed(result)
+    return result
+
+
+class Decoders:
+    """Both outputs' decoders: a character that two pieces cut in half comes whole with the second."""
+
+    def __init__(self) -> None:
+        make = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {stream: make("replace") for stream in OutputStream}
+
+    def event(self, stream: OutputStream, data: bytes) -> OutputEvent:
+        """A piece of output with its text."""
+        return OutputEvent(stream, data, self._decoders[stream].decode(data))
+
+
+_default: tuple[int, _native.Client] | None = None
+
+
+def default_client() -> _native.Client:
+    """The client that is used where none is given: one a process, made at its first use."""
+    global _default
+    if _default is None or _default[0] != os.getpid():
+        _default = (os.getpid(), _native.Client())
+    return _default[1]

@@ -1,0 +1,469 @@
+# Written by tools/unasync.py from _async.py: edit that file, then run the tool.
+"""Machines, their processes and files."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import (
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from pathlib import Path as LocalPath
+from types import TracebackType
+
+from . import _native
+from ._records import (
+    created_key,
+    exit_status,
+    file_info,
+    image_info,
+    key_info,
+    load,
+    process_info,
+    sandbox_info,
+    server_info,
+)
+from ._shared import Decoders, Path, checked, create_request, default_client, key_request, make_spec, raw_path
+from ._types import (
+    CommandResult,
+    CreatedKey,
+    ExitStatus,
+    FileInfo,
+    ImageInfo,
+    KeyInfo,
+    KeyScope,
+    OutputEvent,
+    OutputStream,
+    ProcessInfo,
+    SandboxInfo,
+    SandboxStatus,
+    ServerInfo,
+)
+
+OnOutput = Callable[[str], None]
+
+
+class SandboxClient:
+    """One server and one pool of connections to it, however many machines it drives.
+
+    Args:
+        url: The server's address. Default: ``FORKYARD_URL``, else ``http://127.0.0.1:7070``.
+        api_key: Default: ``FORKYARD_API_KEY``, else the file that a server on this host wrote at its first start.
+        timeout: Seconds that each call may take in all, retries included. Default: 60; making a machine: 120.
+
+    Raises:
+        InvalidArgument: The address is none, or no key is found.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float | None = None) -> None:
+        self._native = _native.Client(url, api_key, timeout)
+
+    def __enter__(self) -> SandboxClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def list(self) -> builtins.list[SandboxInfo]:
+        """All machines of the project, newest first."""
+        return [sandbox_info(value) for value in load(self._native.list().wait())]
+
+    def get(self, sandbox_id: str) -> SandboxInfo:
+        """A machine's record.
+
+        Raises:
+            SandboxNotFound: There is none of this id in the project.
+        """
+        return sandbox_info(load(self._native.get(sandbox_id).wait()))
+
+    def terminate(self, sandbox_id: str) -> SandboxInfo:
+        """Ends a machine and waits for its end; ending one that has ended answers how it ended."""
+        return sandbox_info(load(self._native.terminate(sandbox_id).wait()))
+
+    def images(self) -> builtins.list[ImageInfo]:
+        """The server's images."""
+        return [image_info(value) for value in load(self._native.images().wait())]
+
+    def server_info(self) -> ServerInfo:
+        """The server's version, accelerator and room."""
+        return server_info(load(self._native.server_info().wait()))
+
+    def create_key(
+        self,
+        *,
+        project: str | None = None,
+        scope: KeyScope = KeyScope.SANDBOXES,
+        description: str = "",
+        max_sandboxes: int = 8,
+        requests_per_second: int = 1000,
+    ) -> CreatedKey:
+        """Makes an API key; its secret is shown this once. Needs a key of scope ``admin``.
+
+        Args:
+            project: The project it sees. Default: the caller's.
+            scope: What it may do.
+            description: What it is for, at most 128 bytes.
+            max_sandboxes: Machines it may have alive at once.
+            requests_per_second: Requests a second it may make on average.
+        """
+        return created_key(
+            load(
+                self._native.create_key(
+                    key_request(project, scope, description, max_sandboxes, requests_per_second)
+                ).wait()
+            )
+        )
+
+    def list_keys(self) -> builtins.list[KeyInfo]:
+        """The server's API keys, without their secrets. Needs a key of scope ``admin``."""
+        return [key_info(value) for value in load(self._native.list_keys().wait())]
+
+    def revoke_key(self, key_id: str) -> None:
+        """Revokes an API key at once; machines made with it go on. Needs a key of scope ``admin``."""
+        self._native.revoke_key(key_id).wait()
+
+
+class Process:
+    """A process in a machine, and a place in its output: iterate to get its pieces as they come.
+
+    Attributes:
+        exit: How it ended, once the iteration or `wait` has seen its end.
+        dropped: Bytes of output that were lost, since nobody read them while the machine had room for them.
+    """
+
+    def __init__(self, native: _native.Process) -> None:
+        self._native = native
+        self._decoders = Decoders()
+        self.exit: ExitStatus | None = None
+        self.dropped = 0
+
+    @property
+    def id(self) -> str:
+        """The id by which it can be attached to again."""
+        return self._native.id
+
+    def __iter__(self) -> Iterator[OutputEvent]:
+        return self
+
+    def __next__(self) -> OutputEvent:
+        while True:
+            event = self._native.next().wait()
+            if event is None:
+                raise StopIteration
+            if event[0] == "exited":
+                self.exit = exit_status(load(event[1]))
+                raise StopIteration
+            if event[0] == "dropped":
+                self.dropped += event[1]
+            else:
+                return self._decoders.event(OutputStream(event[0]), event[1])
+
+    def wait(self) -> ExitStatus:
+        """Waits for its end, passing over what output is left."""
+        for _ in self:
+            pass
+        if self.exit is None:
+            raise RuntimeError("the process's output was read to its end elsewhere")
+        return self.exit
+
+    def info(self) -> ProcessInfo:
+        """How it stands now."""
+        return process_info(load(self._native.info().wait()))
+
+    def send_signal(self, signal: int) -> None:
+        """Sends a signal to its process group; 9 to everything that it started.
+
+        Raises:
+            FailedPrecondition: It has ended already.
+        """
+        self._native.signal(signal).wait()
+
+    def kill(self) -> None:
+        """Kills it and everything that it started."""
+        self._native.signal(9).wait()
+
+    def write_stdin(self, data: bytes | str) -> None:
+        """Writes to its standard input. It must have been started with ``stdin=True``."""
+        self._native.write_stdin(data.encode() if isinstance(data, str) else bytes(data)).wait()
+
+    def close_stdin(self) -> None:
+        """Closes its standard input."""
+        self._native.close_stdin().wait()
+
+
+class Sandbox:
+    """A machine of one's own: an isolated microVM that runs commands and keeps files until it is terminated.
+
+    Leaving an ``async with`` block terminates it.
+    """
+
+    def __init__(self, native: _native.Sandbox) -> None:
+        self._native = native
+        self._record = sandbox_info(load(native.record))
+
+    @classmethod
+    def create(
+        cls,
+        image: str = "python",
+        *,
+        name: str | None = None,
+        cpus: float = 1.0,
+        memory_mb: int = 512,
+        timeout_secs: int = 600,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        client: SandboxClient | None = None,
+    ) -> Sandbox:
+        """Makes a machine and waits until it runs; where the host has no room, waits for it for two minutes.
+
+        Args:
+            image: An image's tag or digest.
+            name: A name, unique in the project. A machine with a name outlives its idle time-out.
+            cpus: Virtual CPUs, above 0 and at most 64; part of one is a whole one.
+            memory_mb: Memory in MiB, 128 to 524,288.
+            timeout_secs: Seconds without any call after which an unnamed machine is terminated.
+            env: Environment of every process in it.
+            labels: The caller's own marks, at most 64.
+            client: The server to ask. Default: one found by the environment (`SandboxClient`).
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            ImageNotFound: The server has no such image.
+            NoCapacity: The host had no room for it in time.
+            QuotaExceeded: The key may have no more machines.
+        """
+        request = create_request(image, name, cpus, memory_mb, timeout_secs, env, labels)
+
+        def make() -> Sandbox:
+            native = default_client() if client is None else client._native
+            return cls(native.create(request).wait())
+
+        return make()
+
+    @classmethod
+    def connect(cls, name_or_id: str, *, client: SandboxClient | None = None) -> Sandbox:
+        """A machine that is there already, by its name or id.
+
+        Raises:
+            NotFound: None that runs has this name, or none this id.
+        """
+        native = default_client() if client is None else client._native
+        return cls(native.connect(name_or_id).wait())
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.terminate()
+
+    @property
+    def sandbox_id(self) -> str:
+        """Its id, ``sbx_…``."""
+        return self._record.sandbox_id
+
+    @property
+    def name(self) -> str | None:
+        """Its name, if it has one."""
+        return self._record.name
+
+    @property
+    def status(self) -> SandboxStatus:
+        """Where it stood when the server was last asked (`info`, `terminate`)."""
+        return self._record.status
+
+    def info(self) -> SandboxInfo:
+        """Its record as it is now."""
+        self._record = sandbox_info(load(self._native.info().wait()))
+        return self._record
+
+    def terminate(self) -> SandboxInfo:
+        """Ends it and waits for its end; ending one that has ended answers how it ended."""
+        self._record = sandbox_info(load(self._native.terminate().wait()))
+        return self._record
+
+    def run(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: bytes | str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        on_stdout: OnOutput | None = None,
+        on_stderr: OnOutput | None = None,
+        kill_on_cancel: bool = True,
+    ) -> CommandResult:
+        """Runs a program to its end. However often the connection is cut, it runs once, and all of its output arrives.
+
+        Args:
+            command: The program: a path, or a name looked up in ``PATH``. No shell is involved.
+            args: Its arguments.
+            env: Variables added to the machine's environment.
+            cwd: The folder to start in. Default: the image's, such as ``/workspace``.
+            user: The account. Default: the image's, such as ``agent``.
+            stdin: What it reads from standard input. Default: nothing.
+            timeout: Seconds after which it and all that it started are killed in the machine.
+            check: Whether to raise where it does not exit with 0.
+            on_stdout: Called with each piece of standard output as it comes, as text.
+            on_stderr: The same for standard error.
+            kill_on_cancel: Whether to kill it if this call is cancelled or interrupted.
+
+        Raises:
+            CommandTimeout: Its time was up; `result` has what it wrote until then.
+            CommandFailed: `check`, and it did not exit with 0.
+            NotFound: No such program, folder or user in the machine.
+            SandboxLost: The machine is gone.
+        """
+        spec = make_spec(
+            command,
+            args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdin=stdin,
+            timeout=timeout,
+            kill_on_cancel=kill_on_cancel,
+        )
+        if on_stdout is None and on_stderr is None:
+            return checked(CommandResult(*self._native.run(spec).wait()), check)
+        process = Process(self._native.start(spec).wait())
+        outputs: dict[OutputStream, list[bytes]] = {stream: [] for stream in OutputStream}
+        callbacks = {OutputStream.STDOUT: on_stdout, OutputStream.STDERR: on_stderr}
+        try:
+            for event in process:
+                outputs[event.stream].append(event.data)
+                callback = callbacks[event.stream]
+                if callback is not None and event.text:
+                    callback(event.text)
+        except BaseException:
+            # Also when a callback fails: nobody is left to hear the rest.
+            if kill_on_cancel:
+                process._native.kill_in_background()
+            raise
+        ended = process.wait() if process.exit is None else process.exit
+        result = CommandResult(
+            ended.exit_code,
+            ended.signal,
+            b"".join(outputs[OutputStream.STDOUT]),
+            b"".join(outputs[OutputStream.STDERR]),
+            ended.oom_killed,
+            ended.timed_out,
+            ended.duration,
+            process.id,
+        )
+        return checked(result, check)
+
+    def start(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        stdin: bool = False,
+        timeout: float | None = None,
+    ) -> Process:
+        """Starts a program and leaves it running. Its output is kept in a ring of 2 MiB until somebody reads it.
+
+        Args:
+            command: The program, as in `run`.
+            args: Its arguments.
+            env: Variables added to the machine's environment.
+            cwd: The folder to start in.
+            user: The account.
+            stdin: Whether to leave standard input open for `Process.write_stdin`.
+            timeout: Seconds after which it and all that it started are killed in the machine.
+        """
+        spec = make_spec(
+            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=False
+        )
+        return Process(self._native.start(spec).wait())
+
+    def process(self, process_id: str) -> Process:
+        """A process that is there already, its output from the oldest that is kept."""
+        return Process(self._native.process(process_id))
+
+    def processes(self) -> list[ProcessInfo]:
+        """All processes that run or ended lately, oldest first."""
+        return [process_info(value) for value in load(self._native.processes().wait())]
+
+    def read_file(self, path: Path, *, offset: int | None = None, length: int | None = None) -> bytes:
+        """A file's contents, or `length` bytes of them from `offset` on.
+
+        Raises:
+            FileNotFound: There is no such file.
+        """
+        return self._native.read_file(raw_path(path), offset, length).wait()
+
+    def read_text(self, path: Path) -> str:
+        """A file's contents as text: UTF-8, with U+FFFD in place of what is not."""
+        return (self.read_file(path)).decode("utf-8", "replace")
+
+    def write_file(self, path: Path, data: bytes | str, *, mode: int | None = None) -> FileInfo:
+        """Replaces a file's contents as a whole, making missing folders; until then the old contents stay.
+
+        Args:
+            path: The file.
+            data: Its new contents; text becomes UTF-8.
+            mode: Its permission bits. Default: those of the file that it replaces, else 0o644.
+
+        Raises:
+            NoSpace: The machine's disk is full.
+        """
+        data = data.encode() if isinstance(data, str) else bytes(data)
+        return file_info(load(self._native.write_file(raw_path(path), data, mode).wait()))
+
+    def upload(
+        self,
+        local: str | LocalPath,
+        remote: Path,
+        *,
+        mode: int | None = None,
+        on_progress: Callable[[int], object] | None = None,
+    ) -> FileInfo:
+        """Sends a local file, streamed. `on_progress` is called with the bytes sent so far, from another thread."""
+        return file_info(load(self._native.upload(str(local), raw_path(remote), mode, on_progress).wait()))
+
+    def download(
+        self, remote: Path, local: str | LocalPath, *, on_progress: Callable[[int], object] | None = None
+    ) -> int:
+        """Fetches a file, streamed; answers its size. `on_progress` is told the bytes so far, from another thread."""
+        return self._native.download(raw_path(remote), str(local), on_progress).wait()
+
+    def list_files(self, path: Path) -> list[FileInfo]:
+        """A folder's entries, by name."""
+        return [file_info(value) for value in load(self._native.list_files(raw_path(path)).wait())]
+
+    def stat(self, path: Path) -> FileInfo:
+        """A file's attributes, those of a link's target."""
+        return file_info(load(self._native.stat(raw_path(path)).wait()))
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is something of this name."""
+        try:
+            self.stat(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def make_dir(self, path: Path) -> FileInfo:
+        """Makes a folder and what is missing above it; one that is there is as wanted."""
+        return file_info(load(self._native.make_dir(raw_path(path)).wait()))
+
+    def move(self, source: Path, target: Path, *, overwrite: bool = False) -> FileInfo:
+        """Moves a file or folder."""
+        return file_info(load(self._native.move_file(raw_path(source), raw_path(target), overwrite).wait()))
+
+    def remove(self, path: Path, *, recursive: bool = False) -> None:
+        """Removes a file or, with `recursive`, a folder and all that is in it."""
+        self._native.remove(raw_path(path), recursive).wait()

@@ -1,0 +1,193 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use forkyard::{Command, OnProgress};
+use pyo3::prelude::*;
+
+use crate::call::Call;
+use crate::client::seconds;
+use crate::error::to_py_err;
+use crate::process::Process;
+use crate::value::{Data, Json, Nothing, Number, Object};
+
+/// A machine.
+#[pyclass(module = "forkyard._native", frozen)]
+pub struct Sandbox {
+    sandbox: forkyard::Sandbox,
+}
+
+/// A command as Python describes it.
+#[derive(FromPyObject)]
+pub struct Spec {
+    #[pyo3(item)]
+    command: String,
+    #[pyo3(item)]
+    args: Vec<String>,
+    #[pyo3(item)]
+    env: Option<BTreeMap<String, String>>,
+    #[pyo3(item)]
+    cwd: Option<String>,
+    #[pyo3(item)]
+    user: Option<String>,
+    #[pyo3(item)]
+    stdin: Option<Vec<u8>>,
+    #[pyo3(item)]
+    open_stdin: bool,
+    #[pyo3(item)]
+    timeout: Option<f64>,
+    #[pyo3(item)]
+    kill_on_cancel: bool,
+}
+
+impl Spec {
+    fn into_command(self, py: Python<'_>) -> PyResult<Command> {
+        let mut command = Command::new(self.command).args(self.args).kill_on_cancel(self.kill_on_cancel);
+        for (name, value) in self.env.unwrap_or_default() {
+            command = command.env(name, value);
+        }
+        if let Some(cwd) = self.cwd {
+            command = command.cwd(cwd);
+        }
+        if let Some(user) = self.user {
+            command = command.user(user);
+        }
+        if let Some(stdin) = self.stdin {
+            command = command.stdin(stdin);
+        }
+        if self.open_stdin {
+            command = command.open_stdin();
+        }
+        if let Some(timeout) = self.timeout {
+            command = command.timeout(seconds(py, "timeout", timeout)?);
+        }
+        Ok(command)
+    }
+}
+
+impl Sandbox {
+    pub fn new(sandbox: forkyard::Sandbox) -> Self {
+        Self { sandbox }
+    }
+}
+
+#[pymethods]
+impl Sandbox {
+    #[getter]
+    fn id(&self) -> &str {
+        self.sandbox.id()
+    }
+
+    /// The record as it was when this object was made.
+    #[getter]
+    fn record(&self, py: Python<'_>) -> PyResult<String> {
+        Json::new(self.sandbox.info()).map(|json| json.0).map_err(|error| to_py_err(py, error))
+    }
+
+    fn run(&self, py: Python<'_>, spec: Spec) -> PyResult<Call> {
+        let (sandbox, command) = (self.sandbox.clone(), spec.into_command(py)?);
+        Ok(Call::new(async move { sandbox.run(command).await }))
+    }
+
+    fn start(&self, py: Python<'_>, spec: Spec) -> PyResult<Call> {
+        let (sandbox, command) = (self.sandbox.clone(), spec.into_command(py)?);
+        Ok(Call::new(
+            async move { sandbox.start(command).await.map(|process| Object(Process::new(process))) },
+        ))
+    }
+
+    fn process(&self, py: Python<'_>, process_id: &str) -> PyResult<Process> {
+        self.sandbox.process(process_id).map(Process::new).map_err(|error| to_py_err(py, error))
+    }
+
+    fn processes(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.processes().await?) })
+    }
+
+    fn info(&self) -> Call {
+        let mut sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(sandbox.refresh().await?) })
+    }
+
+    fn terminate(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.terminate().await?) })
+    }
+
+    #[pyo3(signature = (path, offset=None, length=None))]
+    fn read_file(&self, path: Vec<u8>, offset: Option<u64>, length: Option<u64>) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            let data = match (offset, length) {
+                (None, None) => sandbox.files().read(path).await?,
+                (offset, length) => {
+                    sandbox.files().read_range(path, offset.unwrap_or(0), length.unwrap_or(u64::MAX)).await?
+                }
+            };
+            Ok(Data(data))
+        })
+    }
+
+    #[pyo3(signature = (path, data, mode=None))]
+    fn write_file(&self, path: Vec<u8>, data: Vec<u8>, mode: Option<u32>) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.files().write(path, data, mode).await?) })
+    }
+
+    #[pyo3(signature = (local, remote, mode=None, on_progress=None))]
+    fn upload(
+        &self,
+        local: PathBuf,
+        remote: Vec<u8>,
+        mode: Option<u32>,
+        on_progress: Option<Py<PyAny>>,
+    ) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { Json::new(&sandbox.files().upload(local, remote, mode, on_progress).await?) })
+    }
+
+    #[pyo3(signature = (remote, local, on_progress=None))]
+    fn download(&self, remote: Vec<u8>, local: PathBuf, on_progress: Option<Py<PyAny>>) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { sandbox.files().download(remote, local, on_progress).await.map(Number) })
+    }
+
+    fn list_files(&self, path: Vec<u8>) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.files().list(path).await?) })
+    }
+
+    fn stat(&self, path: Vec<u8>) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.files().stat(path).await?) })
+    }
+
+    fn make_dir(&self, path: Vec<u8>) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.files().make_dir(path).await?) })
+    }
+
+    fn move_file(&self, source: Vec<u8>, target: Vec<u8>, overwrite: bool) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.files().rename(source, target, overwrite).await?) })
+    }
+
+    fn remove(&self, path: Vec<u8>, recursive: bool) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { sandbox.files().remove(path, recursive).await.map(|()| Nothing) })
+    }
+}
+
+/// Tells a Python callable. An exception in it cannot stop the transfer, so it is reported where such ones go.
+fn progress(callback: Py<PyAny>) -> OnProgress {
+    Arc::new(move |bytes| {
+        Python::attach(|py| {
+            if let Err(error) = callback.call1(py, (bytes,)) {
+                error.write_unraisable(py, Some(callback.bind(py)));
+            }
+        });
+    })
+}
