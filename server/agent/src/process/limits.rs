@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where processes have their cgroups.
 const ROOT: &str = "/sys/fs/cgroup/forkyard";
@@ -11,22 +13,29 @@ const MAX_PIDS: u64 = 4096;
 /// Memory that stays out of processes' reach, in bytes: the agent and the kernel's own needs.
 const RESERVE: u64 = 40 * 1024 * 1024;
 
+/// Empty cgroups that are kept for the next processes: making one takes an emulated guest as long as starting a process.
+const MAX_SPARE: usize = 64;
+
 /// How processes are held: each in a cgroup of its own where the system is the agent's, else in process groups alone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Limits {
     root: Option<PathBuf>,
+    spare: Mutex<Vec<Cgroup>>,
+    made: AtomicU64,
 }
 
-/// One process's cgroup.
+/// One process's cgroup. It may have held others before.
 #[derive(Debug)]
 pub struct Cgroup {
     dir: PathBuf,
+    /// Processes that the kernel had killed in it for want of memory before this one came.
+    oom_kills_before: u64,
 }
 
 impl Limits {
     /// No cgroups: a host of somebody else's.
     pub fn none() -> Self {
-        Self { root: None }
+        Self { root: None, spare: Mutex::default(), made: AtomicU64::new(0) }
     }
 
     /// Sets up the cgroup of all processes, with its limits.
@@ -38,15 +47,36 @@ impl Limits {
         std::fs::write(root.join("pids.max"), MAX_PIDS.to_string())?;
         let total = rustix::system::sysinfo().totalram;
         std::fs::write(root.join("memory.max"), total.saturating_sub(RESERVE).to_string())?;
-        Ok(Self { root: Some(root) })
+        Ok(Self { root: Some(root), ..Self::none() })
     }
 
-    /// A cgroup for one process, if there are cgroups.
-    pub fn make(&self, name: &str) -> io::Result<Option<Cgroup>> {
+    /// An empty cgroup for one process, if there are cgroups.
+    pub fn take(&self) -> io::Result<Option<Cgroup>> {
         let Some(root) = &self.root else { return Ok(None) };
-        let dir = root.join(name);
+        if let Some(spare) = self.lock().pop() {
+            return Ok(Some(spare));
+        }
+        let dir = root.join(self.made.fetch_add(1, Ordering::Relaxed).to_string());
         std::fs::create_dir(&dir)?;
-        Ok(Some(Cgroup { dir }))
+        Ok(Some(Cgroup { dir, oom_kills_before: 0 }))
+    }
+
+    /// Takes a cgroup back once nothing is left in it; `false` where something still is.
+    pub fn give_back(&self, cgroup: &Cgroup) -> bool {
+        if !cgroup.is_empty() {
+            return false;
+        }
+        let mut spare = self.lock();
+        if spare.len() < MAX_SPARE {
+            spare.push(Cgroup { dir: cgroup.dir.clone(), oom_kills_before: cgroup.oom_kills() });
+            return true;
+        }
+        drop(spare);
+        std::fs::remove_dir(&cgroup.dir).is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Cgroup>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -61,20 +91,19 @@ impl Cgroup {
         std::fs::write(self.dir.join("cgroup.kill"), "1")
     }
 
-    /// Whether the kernel killed something in it for want of memory.
+    /// Whether the kernel killed something of this process's for want of memory.
     pub fn was_out_of_memory(&self) -> bool {
-        let events = std::fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
-        oom_kills(&events) > 0
+        self.oom_kills() > self.oom_kills_before
     }
 
-    /// Removes it, if nothing is left in it.
-    pub fn remove(&self) -> bool {
-        remove(&self.dir)
+    fn oom_kills(&self) -> u64 {
+        oom_kills(&std::fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default())
     }
-}
 
-fn remove(dir: &Path) -> bool {
-    std::fs::remove_dir(dir).is_ok()
+    fn is_empty(&self) -> bool {
+        let events = std::fs::read_to_string(self.dir.join("cgroup.events"));
+        events.is_ok_and(|events| events.lines().any(|line| line == "populated 0"))
+    }
 }
 
 fn oom_kills(events: &str) -> u64 {

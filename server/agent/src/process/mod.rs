@@ -9,15 +9,16 @@ mod ring;
 mod spawn;
 mod stream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use account::Account;
-use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessList, ProcessSpec, ProcessState, Resource};
+use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessList, ProcessSpec, Resource};
 pub use limits::Limits;
 pub use process::Process;
 pub use ring::Offsets;
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Duration, sleep};
 
 use self::reaper::Reaper;
 use crate::config::Config;
@@ -38,7 +39,14 @@ pub struct Processes {
     reaper: Arc<Reaper>,
     /// Held from the look for a process of the same id to its start: a start that is repeated meanwhile waits.
     starting: AsyncMutex<()>,
-    table: Mutex<HashMap<ProcessId, Arc<Process>>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    processes: HashMap<ProcessId, Arc<Process>>,
+    /// The ended ones, in the order of their ends.
+    ended: VecDeque<ProcessId>,
 }
 
 impl Processes {
@@ -62,7 +70,7 @@ impl Processes {
         spec.validate()?;
         let id = spec.id.take().ok_or_else(|| invalid("the process lacks an id"))?;
         let _starting = self.starting.lock().await;
-        if let Some(process) = self.lock().get(&id) {
+        if let Some(process) = self.lock().processes.get(&id) {
             if process.spec == spec {
                 return Ok(process.clone());
             }
@@ -73,24 +81,24 @@ impl Processes {
             let message = format!("{MAX_RUNNING} processes run already");
             return Err(ErrorBody::new(ErrorCode::NoCapacity, message).retry_after_ms(1000));
         }
-        let cgroup = self.limits.make(id.as_str()).map_err(|error| internal(&error))?;
+        let cgroup = self.limits.take().map_err(|error| internal(&error))?;
         // Fork and exec take milliseconds under emulation.
         let started =
             tokio::task::block_in_place(|| spawn::spawn(&self.reaper, config, &spec, cgroup.as_ref()));
         let started = started.inspect_err(|_| {
             if let Some(cgroup) = &cgroup {
-                cgroup.remove();
+                self.limits.give_back(cgroup);
             }
         })?;
         let process = Process::new(id.clone(), spec, started, cgroup, attach)?;
-        self.lock().insert(id, process.clone());
-        tokio::spawn(self.clone().after(process.clone()));
+        self.lock().processes.insert(id.clone(), process.clone());
+        tokio::spawn(self.clone().after(id, process.clone()));
         Ok(process)
     }
 
     /// A process by its id.
     pub fn get(&self, id: &ProcessId) -> Result<Arc<Process>, ErrorBody> {
-        self.lock().get(id).cloned().ok_or_else(|| {
+        self.lock().processes.get(id).cloned().ok_or_else(|| {
             let message =
                 format!("there is no process {id} in this machine; the oldest ended ones are forgotten");
             ErrorBody::new(ErrorCode::NotFound, message).about(Resource::Process)
@@ -99,43 +107,60 @@ impl Processes {
 
     /// All processes, oldest first.
     pub fn list(&self) -> ProcessList {
-        let mut processes: Vec<_> = self.lock().values().map(|process| process.info()).collect();
+        let mut processes: Vec<_> = self.lock().processes.values().map(|process| process.info()).collect();
         processes.sort_by(|a, b| (a.started_at_ms, &a.id).cmp(&(b.started_at_ms, &b.id)));
         ProcessList { processes }
     }
 
     /// How many run.
     pub fn running(&self) -> u32 {
-        let running = self.lock().values().filter(|process| process.lock().exit.is_none()).count();
-        u32::try_from(running).unwrap_or(u32::MAX)
+        let table = self.lock();
+        u32::try_from(table.processes.len() - table.ended.len()).unwrap_or(u32::MAX)
     }
 
     /// What is due once a process has ended.
-    async fn after(self: Arc<Self>, process: Arc<Process>) {
+    async fn after(self: Arc<Self>, id: ProcessId, process: Arc<Process>) {
         process.until(|state| state.exit.is_some().then_some(())).await;
-        self.evict();
-        process.clean_up().await;
+        self.lock().end(id);
+        self.recover_cgroup(&process).await;
     }
 
-    /// Forgets the oldest ended processes beyond those that are kept, and before that their output.
-    fn evict(&self) {
-        let mut table = self.lock();
-        let infos = table.values().map(|process| process.info());
-        let mut ended: Vec<_> = infos.filter(|info| info.state == ProcessState::Exited).collect();
-        ended.sort_by_key(|info| std::cmp::Reverse(info.started_at_ms));
-        for (age, info) in ended.iter().enumerate().skip(MAX_ENDED_OUTPUT) {
-            if age >= MAX_ENDED {
-                table.remove(&info.id);
-            } else if let Some(process) = table.get(&info.id) {
-                process.lock().ring.shrink(KEPT_OUTPUT);
+    /// Takes an ended process's cgroup back.
+    async fn recover_cgroup(&self, process: &Process) {
+        let Some(cgroup) = process.cgroup() else { return };
+        for _ in 0..RECOVERY_TRIES {
+            if self.limits.give_back(cgroup) {
+                return;
             }
+            sleep(RECOVERY_PAUSE).await;
         }
+        // Children that outlive the process keep it, so that a kill still finds them; it goes with the machine.
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ProcessId, Arc<Process>>> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// Notes an end, and forgets the oldest ended processes beyond those that are kept, and before that their output.
+    fn end(&mut self, id: ProcessId) {
+        self.ended.push_back(id);
+        let older = self.ended.len().checked_sub(MAX_ENDED_OUTPUT + 1);
+        if let Some(process) = older.and_then(|at| self.processes.get(&self.ended[at])) {
+            process.lock().ring.shrink(KEPT_OUTPUT);
+        }
+        while self.ended.len() > MAX_ENDED
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.processes.remove(&oldest);
+        }
     }
 }
 
 /// Bytes of output that an older ended process keeps: 1,024 of them take 16 MiB.
 const KEPT_OUTPUT: usize = 16 * 1024;
+
+/// The kernel empties a cgroup a moment after its last process was reaped, and tells nobody who does not watch a file.
+const RECOVERY_TRIES: u32 = 10;
+const RECOVERY_PAUSE: Duration = Duration::from_millis(100);

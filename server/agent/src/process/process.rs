@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::limits::Cgroup;
@@ -338,22 +338,11 @@ impl Process {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Removes its cgroup once nothing is left in it.
-    pub(super) async fn clean_up(&self) {
-        let Some(cgroup) = &self.cgroup else { return };
-        // Children that outlive it keep the cgroup; it goes with the last of them, or with the machine.
-        for _ in 0..CLEAN_UP_TRIES {
-            if cgroup.remove() {
-                return;
-            }
-            sleep(CLEAN_UP_PAUSE).await;
-        }
+    /// Its cgroup, if it has one of its own.
+    pub(super) fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
     }
 }
-
-/// The kernel empties a cgroup a moment after its last process was reaped, and tells nobody who does not watch a file.
-const CLEAN_UP_TRIES: u32 = 10;
-const CLEAN_UP_PAUSE: Duration = Duration::from_millis(100);
 
 impl State {
     fn may_take(&self) -> bool {
