@@ -24,7 +24,7 @@ use crate::quota::HostBudget;
 use crate::sandbox::{Sandboxes, Settings};
 use crate::store::SqliteStore;
 use crate::vmm::qemu::Qemu;
-use crate::vmm::{Accelerator, Vmm as _, probe};
+use crate::vmm::{Accelerator, Limits, Vmm as _, probe};
 
 /// Variables of the server's own environment that guests get too: the operator's package index. Never `PIP_FIND_LINKS`,
 /// which names a folder that is not in the guest.
@@ -76,6 +76,9 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let images = ImageStore::open(args.image_dir.clone().unwrap_or_else(|| data_dir.join("images")));
     let accelerator = choose_accelerator(args.accelerator, &data_dir, &images).await?;
     let vmm = Arc::new(Qemu::find(accelerator).await?);
+    if let Limits::Absent(reason) = vmm.limits() {
+        tracing::warn!(reason, "the host's kernel does not bound what machines take");
+    }
     let settings = settings(&args, &data_dir)?;
     tracing::info!(
         vmm = vmm.version(),

@@ -34,23 +34,39 @@ const RECONNECT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Guest {
     socket: PathBuf,
-    session: Arc<Mutex<SendRequest<GuestBody>>>,
+    session: Arc<Mutex<Session>>,
+}
+
+struct Session {
+    sender: SendRequest<GuestBody>,
+    /// When and why the last attempt to open a new session failed.
+    failure: Option<(Instant, ErrorBody)>,
 }
 
 impl Guest {
     /// Opens the channel, waiting for the guest to boot until `deadline`.
     pub async fn connect(socket: PathBuf, deadline: Instant) -> Result<Self, ErrorBody> {
-        let session = session::open(&socket, deadline).await?;
-        Ok(Self { socket, session: Arc::new(Mutex::new(session)) })
+        let sender = session::open(&socket, deadline).await?;
+        Ok(Self { socket, session: Arc::new(Mutex::new(Session { sender, failure: None })) })
     }
 
-    /// Sends a request and answers the response with its body still to come. A session that was found broken is opened anew.
+    /// Sends a request and answers the response with its body still to come. A session that was found broken is opened anew,
+    /// and so is one that breaks before anything of the request was sent; what may have had an effect is never repeated.
     pub async fn send(
         &self,
         request: http::Request<GuestBody>,
     ) -> Result<http::Response<Incoming>, ErrorBody> {
-        let mut sender = self.ready_session().await?;
-        sender.send_request(request).await.map_err(|error| broken(&error))
+        let mut unsent = match self.ready_session().await?.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
+        };
+        match unsent.take_message() {
+            Some(request) => {
+                let mut sender = self.ready_session().await?;
+                sender.send_request(request).await.map_err(|error| broken(&error))
+            }
+            None => Err(broken(unsent.error())),
+        }
     }
 
     /// Tells the agent what it must know before anything else runs.
@@ -79,12 +95,28 @@ impl Guest {
     }
 
     async fn ready_session(&self) -> Result<SendRequest<GuestBody>, ErrorBody> {
+        let asked = Instant::now();
         let mut session = self.session.lock().await;
         // `ready` waits while the connection lives and fails at once where it does not.
-        if session.is_closed() || session.ready().await.is_err() {
-            *session = session::open(&self.socket, Instant::now() + RECONNECT).await?;
+        if !session.sender.is_closed() && session.sender.ready().await.is_ok() {
+            return Ok(session.sender.clone());
         }
-        Ok(session.clone())
+        // Who waited while an attempt failed shares its outcome: one after another, each would wait for its own.
+        if let Some((at, error)) = &session.failure
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        match session::open(&self.socket, Instant::now() + RECONNECT).await {
+            Ok(sender) => {
+                *session = Session { sender: sender.clone(), failure: None };
+                Ok(sender)
+            }
+            Err(error) => {
+                session.failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 }
 

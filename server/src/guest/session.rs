@@ -9,10 +9,14 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{GuestBody, broken};
+use crate::vmm::socket;
 
-/// How long an echo may take before another preamble is sent. The first one waits in QEMU until the guest opens its port,
-/// so this matters only where bytes of an earlier session swallowed it.
-const PREAMBLE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long an echo may take before another preamble is sent: bytes of an earlier session may have swallowed the first. Each
+/// further one gets twice as long, since a slow guest that is sent a second while it echoes the first finds no end.
+const PREAMBLE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The kernel's request for what a socket's peer has not read (`SIOCOUTQ`).
+const UNREAD: rustix::ioctl::Opcode = 0x5411;
 
 /// What one stream may have under way before its reader takes it, in bytes.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -22,13 +26,13 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 2048 * STREAM_WINDOW;
 
 /// How often a silent guest is asked whether it lives, and how long it may take: an emulated guest under full load
-/// answers late, and one that is gone is noticed by its process's end.
+/// answers late, behind what is being uploaded to it, and one that is gone is noticed by its process's end.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(1));
 
 /// Opens a session: preamble, echo, HTTP/2.
-pub(super) async fn open(socket: &Path, deadline: Instant) -> Result<SendRequest<GuestBody>, ErrorBody> {
+pub(super) async fn open(path: &Path, deadline: Instant) -> Result<SendRequest<GuestBody>, ErrorBody> {
     let opening = async {
-        let mut stream = UnixStream::connect(socket).await.map_err(|error| broken(&error))?;
+        let mut stream = socket::connect(path).await.map_err(|error| broken(&error))?;
         greet(&mut stream).await.map_err(|error| broken(&error))?;
         handshake(stream).await.map_err(|error| broken(&error))
     };
@@ -39,26 +43,47 @@ pub(super) async fn open(socket: &Path, deadline: Instant) -> Result<SendRequest
 
 /// Sends preambles until one is echoed; what comes before the echo belongs to an earlier session.
 async fn greet(stream: &mut UnixStream) -> std::io::Result<()> {
+    let mut patience = PREAMBLE_PATIENCE;
     loop {
         let mut preamble = [0; PREAMBLE_LEN];
         preamble[..16].copy_from_slice(&PREAMBLE_MAGIC);
         let nonce = crate::random::bytes::<16>().map_err(std::io::Error::other)?;
         preamble[16..].copy_from_slice(&nonce);
         stream.write_all(&preamble).await?;
-        if let Ok(found) = timeout(PREAMBLE_PATIENCE, find(stream, preamble)).await {
-            return found;
+        let mut window = [0; PREAMBLE_LEN];
+        loop {
+            if let Ok(found) = timeout(patience, find(stream, &mut window, preamble)).await {
+                return found;
+            }
+            // Until a guest opens its port QEMU takes nothing. A second preamble would then lie behind the first and break
+            // the session that the first one starts.
+            if !has_unread(stream)? {
+                break;
+            }
         }
+        patience *= 2;
     }
 }
 
-async fn find(stream: &mut UnixStream, wanted: [u8; PREAMBLE_LEN]) -> std::io::Result<()> {
-    let mut window = [0; PREAMBLE_LEN];
+/// Whether the peer has yet to read some of what was sent.
+fn has_unread(stream: &UnixStream) -> std::io::Result<bool> {
+    // SAFETY: the kernel writes one int for this request.
+    let request = unsafe { rustix::ioctl::Getter::<UNREAD, std::ffi::c_int>::new() };
+    // SAFETY: the request only asks.
+    Ok(unsafe { rustix::ioctl::ioctl(stream, request) }? > 0)
+}
+
+async fn find(
+    stream: &mut UnixStream,
+    window: &mut [u8; PREAMBLE_LEN],
+    wanted: [u8; PREAMBLE_LEN],
+) -> std::io::Result<()> {
     loop {
         // Byte by byte: whatever follows the echo is HTTP/2's.
         let byte = stream.read_u8().await?;
         window.rotate_left(1);
         window[PREAMBLE_LEN - 1] = byte;
-        if window == wanted {
+        if *window == wanted {
             return Ok(());
         }
     }
@@ -127,12 +152,66 @@ mod tests {
         let guest = Guest::connect(socket, Instant::now() + Duration::from_secs(5)).await.unwrap();
         assert_eq!(guest.health().await.unwrap().processes, 3);
         // Resolves when the fake agent has cut the first session.
-        let session = guest.session.lock().await.clone();
-        while !session.is_closed() {
+        let sender = guest.session.lock().await.sender.clone();
+        while !sender.is_closed() {
             tokio::task::yield_now().await;
         }
         assert_eq!(guest.health().await.unwrap().processes, 3);
         agent.await.unwrap();
+    }
+
+    /// What QEMU does while a guest boots: nothing is read, then everything, and each preamble is answered.
+    #[tokio::test]
+    async fn a_guest_that_boots_finds_one_preamble_and_no_more() {
+        let (mut host, guest) = UnixStream::pair().unwrap();
+        let greeting = tokio::spawn(async move { greet(&mut host).await.map(|()| host) });
+        // Longer than several preambles' patience.
+        tokio::time::sleep(PREAMBLE_PATIENCE * 4).await;
+        let mut guest = guest;
+        let mut preamble = [0; PREAMBLE_LEN];
+        guest.read_exact(&mut preamble).await.unwrap();
+        guest.write_all(&preamble).await.unwrap();
+        let _host = timeout(Duration::from_millis(200), greeting)
+            .await
+            .expect("the first one counts")
+            .unwrap()
+            .unwrap();
+        let mut more = [0; 1];
+        let further = timeout(Duration::from_millis(50), guest.read(&mut more)).await;
+        assert!(further.is_err(), "nothing follows the preamble");
+    }
+
+    #[tokio::test]
+    async fn a_preamble_that_was_swallowed_is_followed_by_another() {
+        let (mut host, mut guest) = UnixStream::pair().unwrap();
+        let greeting = tokio::spawn(async move { greet(&mut host).await });
+        let mut preambles = [[0; PREAMBLE_LEN]; 2];
+        for preamble in &mut preambles {
+            guest.read_exact(preamble).await.unwrap();
+        }
+        assert_ne!(preambles[0], preambles[1]);
+        guest.write_all(&preambles[1]).await.unwrap();
+        greeting.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_one_new_session_share_its_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("agent");
+        let agent = tokio::spawn(agent(UnixListener::bind(&socket).unwrap(), 1));
+        let guest = Guest::connect(socket.clone(), Instant::now() + Duration::from_secs(5)).await.unwrap();
+        agent.await.unwrap();
+        std::fs::remove_file(&socket).unwrap();
+        // Takes connections and never answers: each attempt lasts until its deadline.
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::time::pause();
+        let asked = Instant::now();
+        let answers = (0..50).map(|_| guest.health());
+        for answer in futures_util::future::join_all(answers).await {
+            assert_eq!(answer.err().map(|error| error.code), Some(ErrorCode::Timeout));
+        }
+        assert!(asked.elapsed() < super::super::RECONNECT * 2, "{:?}", asked.elapsed());
+        drop(listener);
     }
 
     #[tokio::test]

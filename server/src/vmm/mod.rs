@@ -2,10 +2,12 @@
 
 pub mod probe;
 pub mod qemu;
+pub(crate) mod socket;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use forkyard_protocol::{ErrorBody, ErrorCode, SandboxId};
 use futures_util::future::BoxFuture;
@@ -48,6 +50,15 @@ pub struct MachineSpec {
     pub memory_mb: u64,
 }
 
+/// Whether the host's kernel holds machines to their memory and processors, beyond what the monitor promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limits {
+    /// It does.
+    Enforced,
+    /// It does not; why, for people.
+    Absent(String),
+}
+
 /// Why a machine could not be started or ended.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -61,7 +72,8 @@ impl From<VmmError> for ErrorBody {
 
 /// Starts machines and finds those that an earlier server started.
 pub trait Vmm: Send + Sync {
-    /// Starts a machine; resolves once it runs, before its guest has booted.
+    /// Starts a machine; resolves once it runs, before its guest has booted. Where it fails, or is given up before it
+    /// resolved, no process is left.
     fn start(&self, spec: MachineSpec) -> BoxFuture<'_, Result<Arc<dyn Machine>, VmmError>>;
 
     /// The machine of this directory, if it still runs.
@@ -83,6 +95,11 @@ pub trait Vmm: Send + Sync {
 
     /// Memory in MiB that a machine takes on the host beyond its guest's.
     fn overhead_mb(&self) -> u64;
+
+    /// Whether the host's kernel bounds what machines take.
+    fn limits(&self) -> Limits {
+        Limits::Absent("this kind of machine has none".to_owned())
+    }
 }
 
 /// A machine that was started. It goes on when this value is dropped, and when the server ends.
@@ -98,6 +115,13 @@ pub trait Machine: Send + Sync {
 
     /// Ends the machine at once; resolves when it has ended.
     fn kill(&self) -> BoxFuture<'_, Result<(), VmmError>>;
+
+    /// Ends the machine in good order, with what it wrote on disk; by force once `grace` has passed. Resolves when it has
+    /// ended. A monitor that knows no good order ends it at once.
+    fn shutdown(&self, grace: Duration) -> BoxFuture<'_, Result<(), VmmError>> {
+        let _ = grace;
+        self.kill()
+    }
 
     /// The last of what the guest wrote to its console, to explain a boot that failed.
     fn console_tail(&self) -> BoxFuture<'_, String>;

@@ -33,7 +33,6 @@ const SKIPPED_INITCALLS: &str = "bpf_tcp_ca_kfunc_init,load_system_certificate_l
 impl Argv<'_> {
     /// QEMU's arguments, without the program's name.
     pub fn build(&self) -> Vec<OsString> {
-        let memory = format!("{}M", self.memory_mb);
         let mut args: Vec<String> = Vec::with_capacity(64);
         let mut add = |items: &[&str]| args.extend(items.iter().map(|item| (*item).to_owned()));
         add(&["-name", &format!("guest={}", self.sandbox_id)]);
@@ -43,8 +42,11 @@ impl Argv<'_> {
         }
         // Without HPET an idle machine costs 0.3 % of a host CPU instead of 2 to 4 %.
         add(&["-M", "q35,hpet=off,vmport=off,smbus=off,sata=off,usb=off"]);
-        add(&["-smp", &self.vcpus.to_string(), "-m", &memory]);
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-smp", &self.vcpus.to_string()]);
+        add(&self.memory().each_ref().map(String::as_str));
+        add(&["-nodefaults", "-no-user-config", "-display", "none"]);
+        // A guest that ends stays to be asked for its last words; whoever follows it then quits.
+        add(&["-no-reboot", "-no-shutdown"]);
         add(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
         add(&["-kernel", "vmlinux", "-initrd", "initrd", "-append", &self.kernel_command_line()]);
         add(&["-chardev", &format!("socket,id=qmp,fd={},server=on,wait=off", self.qmp_fd)]);
@@ -63,6 +65,11 @@ impl Argv<'_> {
         // Without it every fork of a machine would return the same random bytes.
         add(&["-device", "vmgenid,guid=auto,id=vmgenid"]);
         args.into_iter().map(OsString::from).collect()
+    }
+
+    /// Where the guest's memory comes from: QEMU's own, shared with nobody.
+    fn memory(&self) -> [String; 2] {
+        ["-m".to_owned(), format!("{}M", self.memory_mb)]
     }
 
     fn kernel_command_line(&self) -> String {
@@ -137,6 +144,22 @@ mod tests {
             let args = args(accelerator);
             assert!(value(&args, "-sandbox").contains("spawn=deny"));
             assert!(!args.iter().any(|arg| arg.contains("netdev") || arg.contains("virtio-net")));
+        }
+    }
+
+    #[test]
+    fn an_unknown_rate_is_not_told() {
+        for accelerator in [Accelerator::Tcg, Accelerator::Kvm] {
+            let argv = Argv {
+                sandbox_id: "sbx_1",
+                accelerator,
+                vcpus: 1,
+                memory_mb: 256,
+                tsc_khz: None,
+                qmp_fd: 10,
+                agent_fd: 11,
+            };
+            assert!(!argv.kernel_command_line().contains("tsc"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Machines under QEMU.
 
 mod argv;
+mod cgroup;
 mod disk;
 mod machine;
 mod process;
@@ -10,22 +11,26 @@ mod tsc;
 mod version;
 
 use std::collections::HashSet;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use forkyard_protocol::SandboxId;
 use futures_util::future::{BoxFuture, try_join_all};
+use tokio::time::timeout;
 
 use self::argv::Argv;
+use self::cgroup::{Cgroup, Cgroups};
 use self::disk::empty_qcow2;
 use self::machine::QemuMachine;
-use self::process::{Account, Process};
+use self::process::{Account, Confinement, Process};
+use self::scan::Found;
 pub use self::version::{OLDEST, PROGRAM, Version};
-use super::{Accelerator, Machine, MachineSpec, Vmm, VmmError};
+use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError, socket};
 
 /// First of the user numbers that machines run under where the server is root: far above what distributions and
 /// user-namespace ranges give out by default, and below the largest that a signed 32-bit number holds.
@@ -42,28 +47,117 @@ const OVERHEAD_TCG_MB: u64 = 112;
 /// Room in a machine's files beyond the disk's own size: qcow2's tables.
 const FILE_SLACK: u64 = 256 * 1024 * 1024;
 
+/// How long a machine that is taken up may take to say how it is: one that does not answer is judged by its agent.
+const ADOPTION: Duration = Duration::from_secs(2);
+
 /// QEMU, as installed on this host.
 pub struct Qemu {
     version: Version,
     accelerator: Accelerator,
     tsc_khz: Option<u64>,
+    cgroups: Result<Cgroups, String>,
 }
 
 impl Qemu {
     /// Finds QEMU; refuses one that is missing or too old.
     pub async fn find(accelerator: Accelerator) -> Result<Self, VmmError> {
         let version = Version::installed().await?;
-        let tsc_khz = tokio::task::spawn_blocking(tsc::rate_khz).await.ok().flatten();
-        Ok(Self { version, accelerator, tsc_khz })
+        let host = tokio::task::spawn_blocking(|| (tsc::rate_khz(), Cgroups::find()));
+        let (tsc_khz, cgroups) = host.await.map_err(|error| VmmError(error.to_string()))?;
+        Ok(Self { version, accelerator, tsc_khz, cgroups })
     }
 
     async fn launch(&self, spec: MachineSpec) -> Result<Arc<dyn Machine>, VmmError> {
-        let account = account(&spec.sandbox_id);
-        let prepared = spec.clone();
-        let (disk_bytes, [qmp, agent]) = tokio::task::spawn_blocking(move || prepare(&prepared, account))
-            .await
-            .map_err(|error| VmmError(error.to_string()))?
+        let launch = Launch {
+            account: account(&spec.sandbox_id, self.accelerator),
+            accelerator: self.accelerator,
+            tsc_khz: self.tsc_khz,
+            overhead_mb: self.overhead_mb(),
+            cgroups: self.cgroups.as_ref().ok().cloned(),
+            spec,
+        };
+        // The process comes back inside its guard: where nobody waits for it any more, it ends.
+        let unproven = tokio::task::spawn_blocking(move || launch.run());
+        let unproven = unproven.await.map_err(|error| VmmError(error.to_string()))??;
+        // Its greeting says that QEMU took its command line.
+        match unproven.machine().qmp().await {
+            Ok(_) => Ok(unproven.keep()),
+            Err(error) => {
+                unproven.machine().kill().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn take_up(&self, id: SandboxId, dir: PathBuf) -> Result<Option<Arc<dyn Machine>>, VmmError> {
+        let machines_dir = dir.parent().map(Path::to_owned).unwrap_or_default();
+        let found = scan(&machines_dir).await?.into_iter().find(|found| found.sandbox_id == id);
+        let Some(process) = found.map(|found| self.follow(&found, &machines_dir)).transpose()?.flatten()
+        else {
+            return Ok(None);
+        };
+        let machine = QemuMachine::new(id, dir, process);
+        match timeout(ADOPTION, machine.guest_has_ended()).await {
+            // It ended while nobody was there to see it.
+            Ok(Ok(true)) => machine.kill().await.map(|()| None),
+            Ok(Ok(false)) => Ok(Some(machine)),
+            Ok(Err(VmmError(reason))) => {
+                tracing::warn!(pid = machine.pid(), reason, "a machine's monitor cannot be reached");
+                Ok(Some(machine))
+            }
+            Err(_) => {
+                tracing::warn!(pid = machine.pid(), "a machine's monitor does not answer");
+                Ok(Some(machine))
+            }
+        }
+    }
+
+    async fn end_strays(
+        &self,
+        machines_dir: &Path,
+        keep: &HashSet<SandboxId>,
+    ) -> Result<Vec<SandboxId>, VmmError> {
+        let found = scan(machines_dir).await?;
+        let strays = found.into_iter().filter(|found| !keep.contains(&found.sandbox_id));
+        let ended = try_join_all(strays.map(|found| async move {
+            if let Some(process) = self.follow(&found, machines_dir)? {
+                process.kill().await?;
+            }
+            Ok::<_, VmmError>(found.sandbox_id)
+        }))
+        .await?;
+        if let Ok(cgroups) = &self.cgroups {
+            // Of machines that ended while no server was there to remove them.
+            let left = std::fs::read_dir(machines_dir).into_iter().flatten().filter_map(Result::ok);
+            let left = left.filter_map(|entry| SandboxId::parse(entry.file_name().to_str()?).ok());
+            left.filter(|id| !keep.contains(id)).for_each(|id| cgroups.of(id.as_str()).remove());
+        }
+        Ok(ended)
+    }
+
+    fn follow(&self, found: &Found, machines_dir: &Path) -> Result<Option<Process>, VmmError> {
+        let id = found.sandbox_id.as_str();
+        let cgroup = self.cgroups.as_ref().ok().map(|cgroups| cgroups.of(id));
+        Process::adopt(found.pid, &machines_dir.join(id), cgroup, || found.is_current(machines_dir))
+    }
+}
+
+/// All that a start needs, away from the event loop.
+struct Launch {
+    spec: MachineSpec,
+    account: Option<Account>,
+    accelerator: Accelerator,
+    tsc_khz: Option<u64>,
+    overhead_mb: u64,
+    cgroups: Option<Cgroups>,
+}
+
+impl Launch {
+    /// Fills the machine's directory and starts its process. Blocks.
+    fn run(self) -> Result<Unproven, VmmError> {
+        let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
             .map_err(|error| VmmError(format!("the machine's directory cannot be filled: {error}")))?;
+        let spec = self.spec;
         let args = Argv {
             sandbox_id: spec.sandbox_id.as_str(),
             accelerator: self.accelerator,
@@ -74,11 +168,45 @@ impl Qemu {
             agent_fd: agent.as_raw_fd(),
         }
         .build();
-        let process = Process::spawn(&spec.dir, &args, &[&qmp, &agent], account, disk_bytes + FILE_SLACK)?;
-        let machine = QemuMachine::new(spec.sandbox_id, spec.dir, process);
-        // Its greeting says that QEMU took its command line.
-        machine.qmp().await?;
-        Ok(machine)
+        let id = spec.sandbox_id.as_str();
+        let cgroup = self.cgroups.map(|it| it.create(id, spec.memory_mb + self.overhead_mb, spec.vcpus));
+        let cgroup =
+            cgroup.transpose().map_err(|error| VmmError(format!("no control group can be made: {error}")))?;
+        let confinement = Confinement {
+            account: self.account,
+            max_file_bytes: disk_bytes + FILE_SLACK,
+            cgroup: cgroup.clone(),
+        };
+        match Process::spawn(&spec.dir, &args, &[&qmp, &agent], confinement) {
+            Ok(process) => Ok(Unproven(Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)))),
+            Err(error) => {
+                cgroup.inspect(Cgroup::remove);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A machine that nobody has been given yet. Dropped, it is killed.
+struct Unproven(Option<Arc<QemuMachine>>);
+
+impl Unproven {
+    fn machine(&self) -> &QemuMachine {
+        self.0.as_deref().expect("it is taken out by `keep` alone, which consumes this value")
+    }
+
+    fn keep(mut self) -> Arc<dyn Machine> {
+        self.0.take().expect("it is taken out here alone")
+    }
+}
+
+impl Drop for Unproven {
+    fn drop(&mut self) {
+        if let Some(machine) = self.0.take()
+            && let Err(error) = machine.send_kill()
+        {
+            tracing::error!(pid = machine.pid(), %error, "a machine that nobody waited for could not be ended");
+        }
     }
 }
 
@@ -92,15 +220,7 @@ impl Vmm for Qemu {
         id: SandboxId,
         dir: PathBuf,
     ) -> BoxFuture<'_, Result<Option<Arc<dyn Machine>>, VmmError>> {
-        Box::pin(async move {
-            let machines_dir = dir.parent().map(Path::to_owned).unwrap_or_default();
-            let Some(found) = scan(&machines_dir).await?.into_iter().find(|found| found.sandbox_id == id)
-            else {
-                return Ok(None);
-            };
-            let process = Process::adopt(found.pid, &dir)?;
-            Ok(Some(QemuMachine::new(id, dir, process) as Arc<dyn Machine>))
-        })
+        Box::pin(self.take_up(id, dir))
     }
 
     fn sweep<'a>(
@@ -108,15 +228,7 @@ impl Vmm for Qemu {
         machines_dir: &'a Path,
         keep: &'a HashSet<SandboxId>,
     ) -> BoxFuture<'a, Result<Vec<SandboxId>, VmmError>> {
-        Box::pin(async move {
-            let strays =
-                scan(machines_dir).await?.into_iter().filter(|found| !keep.contains(&found.sandbox_id));
-            try_join_all(strays.map(|found| async move {
-                Process::adopt(found.pid, &machines_dir.join(found.sandbox_id.as_str()))?.kill().await?;
-                Ok(found.sandbox_id)
-            }))
-            .await
-        })
+        Box::pin(self.end_strays(machines_dir, keep))
     }
 
     fn version(&self) -> String {
@@ -133,9 +245,16 @@ impl Vmm for Qemu {
             Accelerator::Tcg => OVERHEAD_TCG_MB,
         }
     }
+
+    fn limits(&self) -> Limits {
+        match &self.cgroups {
+            Ok(_) => Limits::Enforced,
+            Err(reason) => Limits::Absent(reason.clone()),
+        }
+    }
 }
 
-async fn scan(machines_dir: &Path) -> Result<Vec<scan::Found>, VmmError> {
+async fn scan(machines_dir: &Path) -> Result<Vec<Found>, VmmError> {
     let machines_dir = machines_dir.to_owned();
     tokio::task::spawn_blocking(move || scan::machines(&machines_dir))
         .await
@@ -144,7 +263,7 @@ async fn scan(machines_dir: &Path) -> Result<Vec<scan::Found>, VmmError> {
 }
 
 /// Whom a machine runs as: a number of its own where the server is root, else the server's own account.
-fn account(sandbox_id: &SandboxId) -> Option<Account> {
+fn account(sandbox_id: &SandboxId, accelerator: Accelerator) -> Option<Account> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -154,9 +273,11 @@ fn account(sandbox_id: &SandboxId) -> Option<Account> {
         .bytes()
         .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     let uid = FIRST_UID + hash % UIDS;
-    let gid =
-        std::fs::metadata("/dev/kvm").ok().map(|device| device.gid()).filter(|gid| *gid != 0).unwrap_or(uid);
-    Some(Account { uid, gid })
+    let kvm = match accelerator {
+        Accelerator::Kvm => std::fs::metadata("/dev/kvm").ok().map(|device| device.gid()),
+        Accelerator::Tcg => None,
+    };
+    Some(Account { uid, gid: kvm.filter(|gid| *gid != 0).unwrap_or(uid) })
 }
 
 /// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent, listening.
@@ -175,12 +296,15 @@ fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [Un
     }
     let disk_bytes = std::fs::metadata(&spec.rootfs)?.len();
     let overlay = spec.dir.join("overlay.qcow2");
-    std::fs::write(&overlay, empty_qcow2(disk_bytes))?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(&overlay)?.write_all(&empty_qcow2(disk_bytes))?;
     let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?];
     if let Some(account) = account {
-        for path in [&spec.dir, &overlay] {
-            chown(path, Some(account.uid), Some(account.gid))?;
-        }
+        chown(&overlay, Some(account.uid), Some(account.gid))?;
+        // QEMU may open what is there and make nothing: one that was taken over could otherwise put a link in the place
+        // of its socket and have the server, which is root, talk to somebody else's.
+        chown(&spec.dir, None, Some(account.gid))?;
+        std::fs::set_permissions(&spec.dir, std::fs::Permissions::from_mode(0o710))?;
     }
     Ok((disk_bytes, listeners))
 }
@@ -189,12 +313,7 @@ fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [Un
 /// QEMU runs and cannot be reached yet.
 fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let path = dir.join(name);
-    UnixListener::bind(&path).map_err(|error| {
-        io::Error::other(format!(
-            "{} (at most 107 bytes; choose a shorter data directory): {error}",
-            path.display()
-        ))
-    })
+    socket::bind(&path).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
@@ -237,7 +356,7 @@ mod tests {
 
     #[test]
     fn machines_of_root_have_accounts_of_their_own() {
-        let account_of = |id| account(&SandboxId::parse(id).unwrap());
+        let account_of = |id| account(&SandboxId::parse(id).unwrap(), Accelerator::Tcg);
         if rustix::process::geteuid().is_root() {
             let (one, two) = (account_of("sbx_1").unwrap(), account_of("sbx_2").unwrap());
             assert_ne!(one.uid, two.uid);

@@ -1,6 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::super::VmmError;
+use super::cgroup::Cgroup;
 use super::version::PROGRAM;
 
 /// Where QEMU's own messages go, in the machine's directory.
@@ -24,6 +25,9 @@ const LOG_TAIL: u64 = 2048;
 /// When memory is short the host's kernel is to end a machine rather than the server (range -1000 to 1000).
 const OOM_SCORE: &str = "500";
 
+/// Descriptors that a machine may open: it needs a few dozen.
+const MAX_DESCRIPTORS: u64 = 1024;
+
 /// Whom QEMU runs as where the server is root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Account {
@@ -31,6 +35,16 @@ pub struct Account {
     pub uid: u32,
     /// The group's number: the one that may open `/dev/kvm`, if there is one.
     pub gid: u32,
+}
+
+/// What a process is held to.
+pub struct Confinement {
+    /// Whom it runs as; the server's own account where it is not given.
+    pub account: Option<Account>,
+    /// The size in bytes that its files may grow to.
+    pub max_file_bytes: u64,
+    /// Its control group, removed when the process has ended.
+    pub cgroup: Option<Cgroup>,
 }
 
 /// A process of QEMU's, followed by pidfd, so that one that an earlier server started is followed like a child.
@@ -46,41 +60,64 @@ impl Process {
         dir: &Path,
         args: &[std::ffi::OsString],
         listeners: &[&UnixListener],
-        account: Option<Account>,
-        max_file_bytes: u64,
+        confinement: Confinement,
     ) -> Result<Self, VmmError> {
         let failed = |error: io::Error| VmmError(format!("{PROGRAM} cannot be started: {error}"));
         let log = OpenOptions::new().create(true).append(true).open(dir.join(LOG)).map_err(failed)?;
-        let working_dir = File::open(dir).map_err(failed)?;
-        let inherited: Vec<i32> = listeners.iter().map(|listener| listener.as_raw_fd()).collect();
+        let Confinement { account, max_file_bytes, cgroup } = confinement;
+        let entry = Entry {
+            working_dir: File::open(dir).map_err(failed)?,
+            cgroup: cgroup.as_ref().map(Cgroup::entrance).transpose().map_err(failed)?,
+            foreign: inheritable().map_err(failed)?,
+            inherited: listeners.iter().map(|listener| listener.as_raw_fd()).collect(),
+            account,
+            max_file_bytes,
+        };
         let mut command = Command::new(PROGRAM);
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log);
         // SAFETY: only system calls that are async-signal-safe run between fork and exec, on memory made before.
         unsafe {
-            command.pre_exec(move || confine(&working_dir, &inherited, account, max_file_bytes));
+            command.pre_exec(move || entry.confine());
         }
         let child = command.spawn().map_err(failed)?;
         let pid = Pid::from_child(&child);
         std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE)
             .unwrap_or_else(|error| tracing::warn!(%error, "a machine's OOM score could not be raised"));
-        Self::follow(pid, Some(child), dir)
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
+            .map_err(|error| VmmError(format!("process {pid} cannot be followed: {error}")))?;
+        Self::follow(pid, pidfd, Some(child), dir, cgroup)
     }
 
-    /// Follows a process that runs already.
-    pub fn adopt(pid: Pid, dir: &Path) -> Result<Self, VmmError> {
-        Self::follow(pid, None, dir)
+    /// Follows a process that runs already, unless it has ended. A number may have gone to another process since it was
+    /// read, so `is_it` looks at the process once a descriptor holds on to it.
+    pub fn adopt(
+        pid: Pid,
+        dir: &Path,
+        cgroup: Option<Cgroup>,
+        is_it: impl FnOnce() -> bool,
+    ) -> Result<Option<Self>, VmmError> {
+        let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
+            Ok(pidfd) => pidfd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(VmmError(format!("process {pid} cannot be followed: {error}"))),
+        };
+        if is_it() { Self::follow(pid, pidfd, None, dir, cgroup).map(Some) } else { Ok(None) }
     }
 
-    fn follow(pid: Pid, child: Option<Child>, dir: &Path) -> Result<Self, VmmError> {
+    fn follow(
+        pid: Pid,
+        pidfd: OwnedFd,
+        child: Option<Child>,
+        dir: &Path,
+        cgroup: Option<Cgroup>,
+    ) -> Result<Self, VmmError> {
         let failed = |error: io::Error| VmmError(format!("process {pid} cannot be followed: {error}"));
-        let pidfd =
-            rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
         let watched = pidfd.try_clone().map_err(failed)?;
         // SAFETY: the descriptor is owned, so it stays open, and the same one, for as long as it is registered.
         let watched = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }
             .map_err(|error| failed(error.into()))?;
         let (sender, exited) = watch::channel(None);
-        tokio::spawn(wait(watched, child, dir.join(LOG), sender));
+        tokio::spawn(wait(watched, child, dir.join(LOG), cgroup, sender));
         Ok(Self { pid, pidfd, exited })
     }
 
@@ -100,40 +137,87 @@ impl Process {
 
     /// Ends it at once and waits for its end.
     pub async fn kill(&self) -> Result<(), VmmError> {
-        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(VmmError(format!("process {} cannot be killed: {error}", self.pid))),
-        }
+        self.send_kill()?;
         self.exited().await;
         Ok(())
     }
+
+    /// Ends it at once and does not wait.
+    pub fn send_kill(&self) -> Result<(), VmmError> {
+        match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(VmmError(format!("process {} cannot be killed: {error}", self.pid))),
+        }
+    }
 }
 
-/// Runs in the child between fork and exec.
-fn confine(dir: &File, inherited: &[i32], account: Option<Account>, max_file_bytes: u64) -> io::Result<()> {
-    // Relative paths from here on: socket paths stay short, and QEMU needs no right to the folders above.
-    rustix::process::fchdir(dir.as_fd())?;
-    rustix::process::setsid()?;
-    for fd in inherited {
-        // SAFETY: the parent holds these descriptors open until the spawn is over.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(*fd) };
-        rustix::io::fcntl_setfd(fd, FdFlags::empty())?;
+/// Descriptors of this process that its children would inherit beyond the standard three. This program makes none; who
+/// started it may have left some open, such as locks, which a machine that outlives the server must not keep.
+fn inheritable() -> io::Result<Vec<RawFd>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(number) = entry?.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
+        if number <= 2 {
+            continue;
+        }
+        // SAFETY: only the flags of whatever has this number now are read; one that was closed meanwhile answers EBADF.
+        let fd = unsafe { BorrowedFd::borrow_raw(number) };
+        if rustix::io::fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
+            found.push(number);
+        }
     }
-    let limit = |value| Rlimit { current: Some(value), maximum: Some(value) };
-    rustix::process::setrlimit(Resource::Core, limit(0))?;
-    rustix::process::setrlimit(Resource::Fsize, limit(max_file_bytes))?;
-    if let Some(account) = account {
-        rustix::thread::set_thread_groups(&[])?;
-        rustix::thread::set_thread_gid(Gid::from_raw(account.gid))?;
-        rustix::thread::set_thread_uid(Uid::from_raw(account.uid))?;
+    Ok(found)
+}
+
+/// What the child does between fork and exec.
+struct Entry {
+    working_dir: File,
+    cgroup: Option<File>,
+    foreign: Vec<RawFd>,
+    inherited: Vec<RawFd>,
+    account: Option<Account>,
+    max_file_bytes: u64,
+}
+
+impl Entry {
+    /// Only system calls that are async-signal-safe.
+    fn confine(&self) -> io::Result<()> {
+        // Relative paths from here on: QEMU needs no right to the folders above.
+        rustix::process::fchdir(self.working_dir.as_fd())?;
+        rustix::process::setsid()?;
+        if let Some(entrance) = &self.cgroup {
+            rustix::io::write(entrance, b"0")?;
+        }
+        for (fds, flags) in [(&self.foreign, FdFlags::CLOEXEC), (&self.inherited, FdFlags::empty())] {
+            for fd in fds {
+                // SAFETY: the child's descriptors are a copy that nobody else changes; one that was closed before the
+                // fork answers EBADF.
+                let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+                match rustix::io::fcntl_setfd(fd, flags) {
+                    Ok(()) | Err(rustix::io::Errno::BADF) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        for (resource, most) in
+            [(Resource::Core, 0), (Resource::Fsize, self.max_file_bytes), (Resource::Nofile, MAX_DESCRIPTORS)]
+        {
+            rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
+        }
+        if let Some(account) = self.account {
+            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_gid(Gid::from_raw(account.gid))?;
+            rustix::thread::set_thread_uid(Uid::from_raw(account.uid))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn wait(
     pidfd: AsyncFd<OwnedFd>,
     child: Option<Child>,
     log: PathBuf,
+    cgroup: Option<Cgroup>,
     exited: watch::Sender<Option<String>>,
 ) {
     let outcome = match pidfd.readable().await {
@@ -144,6 +228,9 @@ async fn wait(
         },
         Err(error) => format!("QEMU can no longer be followed: {error}"),
     };
+    if let Some(cgroup) = cgroup {
+        cgroup.remove();
+    }
     let tail = tail(&log).unwrap_or_default();
     let reason = if tail.is_empty() { outcome } else { format!("{outcome}: {tail}") };
     exited.send_replace(Some(reason));

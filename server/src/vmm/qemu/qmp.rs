@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, broadcast, oneshot};
 use tokio::time::timeout;
 
-use super::super::VmmError;
+use super::super::{VmmError, socket};
 
 /// How long a command may take. QEMU answers in milliseconds; work that lasts is started by a command and ends in an event.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
@@ -22,9 +22,14 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(20);
 /// Longest line that is taken, in bytes: answers are small, and a ring buffer's content is 64 KiB.
 const MAX_LINE: u64 = 1024 * 1024;
 
+/// Events that a listener may lag behind before it loses the oldest.
+const EVENTS: usize = 64;
+
 #[derive(Deserialize)]
 struct Message {
     id: Option<u64>,
+    event: Option<String>,
+    data: Option<Value>,
     #[serde(rename = "return")]
     result: Option<Value>,
     error: Option<CommandError>,
@@ -33,6 +38,15 @@ struct Message {
 #[derive(Deserialize)]
 struct CommandError {
     desc: String,
+}
+
+/// Something that happened in a machine.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its name, such as `SHUTDOWN`.
+    pub name: String,
+    /// What belongs to it; null where nothing does.
+    pub data: Value,
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, String>>>>>;
@@ -46,9 +60,9 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects and negotiates.
-    pub async fn connect(socket: &Path) -> Result<Self, VmmError> {
-        let stream = UnixStream::connect(socket).await.map_err(|error| failed("connect", &error))?;
+    /// Connects and negotiates; answers the connection and its events from the first on. They end with the connection.
+    pub async fn connect(path: &Path) -> Result<(Self, broadcast::Receiver<Event>), VmmError> {
+        let stream = socket::connect(path).await.map_err(|error| failed("connect", &error))?;
         let (read, write) = stream.into_split();
         let mut lines = BufReader::new(read);
         let greeting = timeout(COMMAND_DEADLINE, read_line(&mut lines))
@@ -63,14 +77,24 @@ impl Qmp {
             return Err(failed("greeting", &"not QEMU's machine protocol"));
         }
         let waiting = Waiting::default();
-        let reader = tokio::spawn(read_messages(lines, waiting.clone()));
+        let (sender, events) = broadcast::channel(EVENTS);
+        let reader = tokio::spawn(read_messages(lines, waiting.clone(), sender));
         let qmp = Self { writer: AsyncMutex::new(write), waiting, next_id: AtomicU64::new(1), reader };
-        qmp.execute("qmp_capabilities", None).await?;
-        Ok(qmp)
+        qmp.execute::<IgnoredAny>("qmp_capabilities", None).await?;
+        Ok((qmp, events))
     }
 
     /// Runs a command and answers what it returns.
-    pub async fn execute(&self, command: &str, arguments: Option<Value>) -> Result<Value, VmmError> {
+    pub async fn execute<T: DeserializeOwned>(
+        &self,
+        command: &str,
+        arguments: Option<Value>,
+    ) -> Result<T, VmmError> {
+        let answer = self.exchange(command, arguments).await?;
+        serde_json::from_value(answer).map_err(|error| failed(command, &error))
+    }
+
+    async fn exchange(&self, command: &str, arguments: Option<Value>) -> Result<Value, VmmError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut request = serde_json::json!({ "execute": command, "id": id });
         if let Some(arguments) = arguments {
@@ -78,6 +102,8 @@ impl Qmp {
         }
         let (sender, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, sender);
+        // Also where the caller gives up: nobody else would take the entry away.
+        let _forget = Forget { waiting: &self.waiting, id };
         let exchange = async {
             let line = format!("{request}\n");
             self.writer
@@ -92,8 +118,18 @@ impl Qmp {
                 .map_err(|description| failed(command, &description))
         };
         let result = timeout(COMMAND_DEADLINE, exchange).await;
-        lock(&self.waiting).remove(&id);
         result.unwrap_or_else(|_| Err(failed(command, &"no answer in time")))
+    }
+}
+
+struct Forget<'a> {
+    waiting: &'a Waiting,
+    id: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(self.waiting).remove(&self.id);
     }
 }
 
@@ -112,7 +148,11 @@ async fn read_line(lines: &mut BufReader<OwnedReadHalf>) -> std::io::Result<Vec<
     Ok(line)
 }
 
-async fn read_messages(mut lines: BufReader<OwnedReadHalf>, waiting: Waiting) {
+async fn read_messages(
+    mut lines: BufReader<OwnedReadHalf>,
+    waiting: Waiting,
+    events: broadcast::Sender<Event>,
+) {
     while let Ok(line) = read_line(&mut lines).await {
         let message: Message = match serde_json::from_slice(&line) {
             Ok(message) => message,
@@ -121,7 +161,11 @@ async fn read_messages(mut lines: BufReader<OwnedReadHalf>, waiting: Waiting) {
                 continue;
             }
         };
-        if let Some(sender) = message.id.and_then(|id| lock(&waiting).remove(&id)) {
+        if let Some(name) = message.event {
+            tracing::debug!(event = name, "QEMU");
+            // Without a listener nobody misses it.
+            drop(events.send(Event { name, data: message.data.unwrap_or(Value::Null) }));
+        } else if let Some(sender) = message.id.and_then(|id| lock(&waiting).remove(&id)) {
             let result = match message.error {
                 Some(error) => Err(error.desc),
                 None => Ok(message.result.unwrap_or(Value::Null)),
@@ -129,7 +173,6 @@ async fn read_messages(mut lines: BufReader<OwnedReadHalf>, waiting: Waiting) {
             // A caller whose deadline passed needs no answer.
             drop(sender.send(result));
         }
-        // What has no id is an event; nothing waits for one yet.
     }
     // Dropping the senders tells every caller that the connection ended.
     lock(&waiting).clear();
@@ -163,6 +206,7 @@ mod tests {
                     serde_json::json!({ "id": request["id"], "error": { "class": "X", "desc": "told to" } })
                 }
                 "hang_up" => return,
+                "be_silent" => continue,
                 _ => serde_json::json!({ "id": request["id"], "return": request["arguments"] }),
             };
             let event = serde_json::json!({ "event": "STOP", "timestamp": {}, "data": { "n": 1 } });
@@ -175,10 +219,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("qmp");
         tokio::spawn(fake_qemu(UnixListener::bind(&socket).unwrap()));
-        let qmp = Qmp::connect(&socket).await.unwrap();
+        let (qmp, mut events) = Qmp::connect(&socket).await.unwrap();
         let arguments = serde_json::json!({ "a": [1, 2] });
-        assert_eq!(qmp.execute("echo", Some(arguments.clone())).await.unwrap(), arguments);
-        assert!(qmp.execute("fail", None).await.unwrap_err().0.contains("told to"));
-        assert!(qmp.execute("hang_up", None).await.unwrap_err().0.contains("the connection ended"));
+        assert_eq!(qmp.execute::<Value>("echo", Some(arguments.clone())).await.unwrap(), arguments);
+        let failure = async |command| qmp.execute::<Value>(command, None).await.unwrap_err().0;
+        assert!(failure("fail").await.contains("told to"));
+        assert!(qmp.execute::<u64>("echo", Some(arguments)).await.unwrap_err().0.contains("expected u64"));
+        assert!(failure("hang_up").await.contains("the connection ended"));
+        let event = events.recv().await.unwrap();
+        assert_eq!((event.name.as_str(), &event.data["n"]), ("STOP", &Value::from(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_without_an_answer_meets_its_deadline_and_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("qmp");
+        tokio::spawn(fake_qemu(UnixListener::bind(&socket).unwrap()));
+        let (qmp, _events) = Qmp::connect(&socket).await.unwrap();
+        let error = qmp.execute::<Value>("be_silent", None).await.unwrap_err();
+        assert!(error.0.contains("no answer in time"), "{error}");
+        drop(timeout(Duration::from_millis(1), qmp.execute::<Value>("be_silent", None)).await);
+        assert!(lock(&qmp.waiting).is_empty());
     }
 }

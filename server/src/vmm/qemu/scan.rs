@@ -18,7 +18,10 @@ pub struct Found {
 
 /// All QEMU processes whose working directory is an immediate child of `machines_dir`.
 pub fn machines(machines_dir: &Path) -> std::io::Result<Vec<Found>> {
-    let machines_dir = machines_dir.canonicalize()?;
+    let machines_dir = match machines_dir.canonicalize() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
@@ -30,6 +33,14 @@ pub fn machines(machines_dir: &Path) -> std::io::Result<Vec<Found>> {
         found.push(Found { pid, sandbox_id });
     }
     Ok(found)
+}
+
+impl Found {
+    /// Whether the process is this machine's still.
+    pub fn is_current(&self, machines_dir: &Path) -> bool {
+        let machine = machines_dir.canonicalize().ok().and_then(|dir| machine_of(self.pid, &dir));
+        machine.as_ref() == Some(&self.sandbox_id)
+    }
 }
 
 fn machine_of(pid: Pid, machines_dir: &Path) -> Option<SandboxId> {
