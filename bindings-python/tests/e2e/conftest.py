@@ -28,7 +28,8 @@ def server() -> Iterator[dict[str, str]]:
         try:
             key_file = Path(data, "api-key")
             wait_until_served(address, process)
-            yield {"FORKYARD_URL": f"http://{address}", "FORKYARD_API_KEY": key_file.read_text().strip()}
+            key = key_file.read_text().strip()
+            yield {"FORKYARD_URL": f"http://{address}", "FORKYARD_API_KEY": key, "PID": str(process.pid)}
         finally:
             process.terminate()
             assert process.wait(60) == 0
@@ -45,6 +46,12 @@ def wait_until_served(address: str, process: subprocess.Popen[bytes]) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError("the server does not serve")
+
+
+@pytest.fixture(scope="session")
+def server_pid(server: dict[str, str]) -> int:
+    """The server's process."""
+    return int(server["PID"])
 
 
 @pytest.fixture(scope="session")
