@@ -54,9 +54,9 @@ test: image python ## Run all tests, many of them on real microVMs
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 
-check: $(TOOLS) ## Formatters, lints, generated files
+check: python ## Formatters, lints, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
 	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
-	cd bindings-python && $(VENV)/bin/mypy
+	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native

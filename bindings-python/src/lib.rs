@@ -20,4 +20,12 @@ mod _native {
     use crate::process::Process;
     #[pymodule_export]
     use crate::sandbox::Sandbox;
+
+    /// Waits up to two seconds until what interrupted calls left behind is cleaned up; for the interpreter's end.
+    #[pyo3::pyfunction]
+    fn settle(py: pyo3::Python<'_>) {
+        if crate::fork_guard::check().is_ok() {
+            py.detach(|| forkyard::runtime::settle(std::time::Duration::from_secs(2)));
+        }
+    }
 }

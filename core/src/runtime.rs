@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::task::TaskTracker;
 
 use crate::error::Result;
 
@@ -29,13 +30,30 @@ pub fn handle() -> Handle {
     }
 }
 
+/// Cleanups that are under way.
+static CLEANUPS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
+
+/// Waits until what dropped calls left behind is cleaned up, at most `patience`. For programs that end: a process that was
+/// to be killed goes on if nobody is left to say so.
+pub fn settle(patience: Duration) {
+    if CLEANUPS.is_empty() {
+        return;
+    }
+    CLEANUPS.close();
+    if handle().block_on(async { tokio::time::timeout(patience, CLEANUPS.wait()).await }).is_err() {
+        tracing::warn!("the program ends before all that it left behind was cleaned up");
+    }
+    CLEANUPS.reopen();
+}
+
 /// Cleans up in the background. On a runtime of its own: the caller's may be the very thing that ends.
 pub(crate) fn spawn_cleanup(work: impl Future<Output = Result<()>> + Send + 'static) {
-    handle().spawn(async move {
+    let cleanup = async move {
         match tokio::time::timeout(CLEANUP, work).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "nothing was left to clean up, or it could not be"),
             Err(_) => tracing::warn!("what a dropped call left behind could not be cleaned up in time"),
         }
-    });
+    };
+    handle().spawn(CLEANUPS.track_future(cleanup));
 }

@@ -1,5 +1,8 @@
 """Every agent task gets its own computer: isolated Linux microVMs from Python, blocking and asyncio."""
 
+import atexit as _atexit
+
+from . import _native
 from ._async import AsyncProcess, AsyncSandbox, AsyncSandboxClient
 from ._errors import (
     AlreadyExists,
@@ -95,3 +98,6 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
 ]
+
+# A process whose call was interrupted is killed also where the interruption ends the program.
+_atexit.register(_native.settle)
