@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent server image python demo serve test check
+.PHONY: help setup agent server image python demo serve test bench check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -53,6 +53,11 @@ serve: image ## Serve machines on this host until interrupted
 test: image python ## Run all tests, many of them on real microVMs
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
+
+bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
+	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked --release
+	FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_BENCH_DIR=$(CURDIR)/target/bench FORKYARD_BENCH_PYTHON=$(PYTHON) ROWS="$(ROWS)" \
+		$(CARGO) bench -p forkyard-server --bench rows
 
 check: python ## Formatters, lints, generated files
 	cargo fmt --all --check

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::retry::RetryPolicy;
 
 /// What one stream may have under way before it is read, in bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
 
 /// What all streams together may have under way: as much as they like, so that one that is not read stalls no other.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
@@ -211,6 +211,7 @@ fn builder() -> reqwest::ClientBuilder {
         .connect_timeout(Duration::from_secs(10))
         .http2_initial_stream_window_size(STREAM_WINDOW)
         .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_frame_size(128 * 1024)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .http2_keep_alive_timeout(Duration::from_secs(20))
 }

@@ -189,7 +189,7 @@ impl Sandbox {
         result
     }
 
-    /// Starts a command and leaves it running; its output is kept in a ring of 2 MiB until somebody reads it.
+    /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it.
     pub async fn start(&self, command: Command) -> Result<Process> {
         let stdin = command.stdin.clone();
         let mut process = Process::attach_new(self, command.spec)?;

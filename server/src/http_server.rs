@@ -20,11 +20,14 @@ const MAX_CONNECTIONS: usize = 4096;
 const MAX_STREAMS: u32 = 4096;
 
 /// What one upload may have under way before the guest takes it, in bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// What all streams of a connection may have under way: as much as all of them together, so that one that stands still
 /// stalls no other. Filled only by clients that send to guests that do not read.
-const CONNECTION_WINDOW: u32 = 1 << 30;
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// Largest piece of a body: with HTTP/2's default of 16 KiB an upload spends its time on frames.
+const MAX_FRAME: u32 = 128 * 1024;
 
 /// How long a client may take to send a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -88,7 +91,8 @@ fn builder() -> Builder<TokioExecutor> {
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(64 * 1024)
+        .max_frame_size(MAX_FRAME)
+        .max_send_buf_size(2 * MAX_FRAME as usize)
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder

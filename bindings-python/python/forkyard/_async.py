@@ -377,7 +377,7 @@ class AsyncSandbox:
         stdin: bool = False,
         timeout: float | None = None,
     ) -> AsyncProcess:
-        """Starts a program and leaves it running. Its output is kept in a ring of 2 MiB until somebody reads it.
+        """Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it.
 
         Args:
             command: The program, as in `run`.

@@ -373,7 +373,7 @@ class Sandbox:
         stdin: bool = False,
         timeout: float | None = None,
     ) -> Process:
-        """Starts a program and leaves it running. Its output is kept in a ring of 2 MiB until somebody reads it.
+        """Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it.
 
         Args:
             command: The program, as in `run`.

@@ -13,7 +13,7 @@ use crate::api::{self, Agent};
 const MAX_STREAMS: u32 = 2048;
 
 /// What one upload may have under way before it is taken, in bytes.
-const STREAM_WINDOW: u32 = 128 * 1024;
+const STREAM_WINDOW: u32 = 512 * 1024;
 
 /// As much as all streams together, so that one that stands still stalls no other.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
@@ -35,8 +35,8 @@ where
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(64 * 1024)
-        .max_send_buf_size(64 * 1024)
+        .max_frame_size(128 * 1024)
+        .max_send_buf_size(128 * 1024)
         .serve_connection(TokioIo::new(stream), service)
         .await
         .map_err(io::Error::other)

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod doctor;
 mod image;
 mod serve;
 
@@ -17,6 +18,8 @@ pub struct Cli {
 enum Command {
     /// Serve machines until interrupted.
     Serve(serve::ServeArgs),
+    /// Say what this host lacks for machines, and how to get it.
+    Doctor(doctor::DoctorArgs),
     /// Build and list the images that machines are made of.
     Image(image::ImageArgs),
     /// Runs the KVM probe's instructions; started by the probe alone, which ends it if it hangs.
@@ -25,15 +28,14 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked.
-    pub async fn run(self) -> anyhow::Result<()> {
+    /// Does what was asked; `false` where the answer is no.
+    pub async fn run(self) -> anyhow::Result<bool> {
         match self.command {
-            Command::Serve(args) => serve::run(args).await,
-            Command::Image(args) => tokio::task::spawn_blocking(|| image::run(args)).await?,
-            Command::ProbeKvm => {
-                crate::vmm::probe::run_child();
-                Ok(())
-            }
+            Command::Doctor(args) => return doctor::run(args).await,
+            Command::Serve(args) => serve::run(args).await?,
+            Command::Image(args) => tokio::task::spawn_blocking(|| image::run(args)).await??,
+            Command::ProbeKvm => crate::vmm::probe::run_child(),
         }
+        Ok(true)
     }
 }

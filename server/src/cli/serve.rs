@@ -167,7 +167,7 @@ async fn make_first_key(keys: &Keys, file: &Path) -> anyhow::Result<()> {
 }
 
 fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
-    let budget = HostBudget::from_available(available_mb()?);
+    let budget = HostBudget::from_available(crate::host::available_memory_mb()?);
     let guest_env: BTreeMap<String, String> =
         PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
     Ok(Settings {
@@ -178,15 +178,6 @@ fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
         guest_env,
         guest_files: Vec::new(),
     })
-}
-
-/// Memory that the host could give away now, in MiB.
-fn available_mb() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib =
-        line.and_then(|rest| rest.trim().strip_suffix(" kB")).context("/proc/meminfo lacks MemAvailable")?;
-    Ok(kib.parse::<u64>()? / 1024)
 }
 
 async fn interrupted() -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ const PREAMBLE_PATIENCE: Duration = Duration::from_millis(500);
 const UNREAD: rustix::ioctl::Opcode = 0x5411;
 
 /// What one stream may have under way before its reader takes it, in bytes.
-const STREAM_WINDOW: u32 = 128 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// What all streams together may have under way: as much as 2,048 streams whose readers all stand still, so that none of
 /// them can stall another.
@@ -94,8 +94,8 @@ async fn handshake(stream: UnixStream) -> hyper::Result<SendRequest<GuestBody>> 
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(64 * 1024)
-        .max_send_buf_size(64 * 1024)
+        .max_frame_size(128 * 1024)
+        .max_send_buf_size(512 * 1024)
         .keep_alive_interval(KEEP_ALIVE.0)
         .keep_alive_timeout(KEEP_ALIVE.1)
         .handshake(TokioIo::new(stream))

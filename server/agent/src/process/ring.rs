@@ -3,11 +3,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 /// Bytes of output that are kept for one process, both streams together.
-const CAPACITY: usize = 2 * 1024 * 1024;
+const CAPACITY: usize = 3 * 1024 * 1024;
 
 /// How far a process may be ahead of the slowest reader, in bytes. The rest of the capacity stays behind that reader: a
-/// connection that is cut loses what was under way on it, at most this much, and the next one begins there.
-const AHEAD: usize = CAPACITY / 2;
+/// connection that is cut loses what was under way on it, and the next one begins there. That is at most 1.2 MB: what
+/// agent (128 KiB) and server (256 KiB) have yet to send, and the windows of server (256 KiB) and client (512 KiB).
+const AHEAD: usize = CAPACITY / 3;
 
 /// Bytes of standard output and of standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -176,14 +177,14 @@ mod tests {
     fn what_was_pushed_out_is_counted() {
         let mut ring = Ring::default();
         let piece = Bytes::from(vec![b'a'; 1024 * 1024]);
-        for _ in 0..3 {
+        for _ in 0..4 {
             ring.push(0, piece.clone());
         }
         let mut cursor = ring.cursor(Offsets::default()).unwrap();
         assert_eq!(ring.next(&mut cursor), Next::Dropped([1024 * 1024, 0]));
         assert!(matches!(ring.next(&mut cursor), Next::Piece(_)));
         ring.shrink(0);
-        assert_eq!(ring.next(&mut cursor), Next::Dropped([1024 * 1024, 0]));
+        assert_eq!(ring.next(&mut cursor), Next::Dropped([2 * 1024 * 1024, 0]));
         assert_eq!(ring.next(&mut cursor), Next::Wait);
     }
 

@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::stats::{Goal, Summary};
+
+/// One row's samples, taken alternately.
+pub struct Measured {
+    pub row: &'static str,
+    pub unit: &'static str,
+    pub goal: Goal,
+    pub ours: Vec<f64>,
+    pub bare: Vec<f64>,
+    /// What else was seen, for people.
+    pub note: String,
+}
+
+/// Writes a row's file and line; answers whether its goal holds. One that could not be measured says so and does not hold.
+pub fn report(dir: &Path, machine: &serde_json::Value, row: &str, result: Result<Measured, String>) -> bool {
+    let (document, line, holds) = match result.and_then(|measured| summarise(measured, machine)) {
+        Ok(summarised) => summarised,
+        Err(reason) => {
+            let document = json!({ "row": row, "error": reason, "holds": false, "machine": machine });
+            (document, format!("{row:<20} could not be measured: {reason}"), false)
+        }
+    };
+    println!("{line}");
+    let path = dir.join(format!("{row}.json"));
+    if let Err(error) = std::fs::write(&path, format!("{document:#}\n")) {
+        eprintln!("{}: {error}", path.display());
+        return false;
+    }
+    holds
+}
+
+/// The table's head.
+pub fn print_head() {
+    println!(
+        "{:<20} {:>6} {:>9} {:>9} {:>9} {:>9} {:>4} {:>7} {:>9}  holds",
+        "row", "unit", "p50", "p95", "p99", "bare p50", "n", "ratio", "goal"
+    );
+}
+
+fn summarise(
+    measured: Measured,
+    machine: &serde_json::Value,
+) -> Result<(serde_json::Value, String, bool), String> {
+    let Measured { row, unit, goal, ours, bare, note } = measured;
+    let ours = Summary::of(&ours).ok_or("no samples of ours")?;
+    let bare = Summary::of(&bare).ok_or("no samples of the bare operation")?;
+    let ratio = ours.p50 / bare.p50;
+    let holds = goal.holds(ratio);
+    let line = format!(
+        "{row:<20} {unit:>6} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>4} {ratio:>7.2} {:>9}  {}{}{note}",
+        ours.p50,
+        ours.p95,
+        ours.p99,
+        bare.p50,
+        ours.n,
+        goal.to_string(),
+        if holds { "yes" } else { "NO" },
+        if note.is_empty() { "" } else { "  " },
+    );
+    let document = json!({
+        "row": row, "unit": unit, "ours": ours, "bare": bare, "ratio": ratio, "goal": goal.to_string(), "holds": holds,
+        "note": note, "machine": machine,
+    });
+    Ok((document, line, holds))
+}
