@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from openapi_spec_validator import validate
 
 from forkyard import (
     AsyncSandbox,
@@ -135,6 +138,17 @@ def test_the_server_and_its_machines(client: SandboxClient, sandbox: Sandbox) ->
     with pytest.raises(SandboxNotFound):
         SandboxClient(os.environ["FORKYARD_URL"], stranger.api_key).get(sandbox.sandbox_id)
     assert {key.key_id for key in client.list_keys()} >= {stranger.info.key_id}
+
+
+def test_the_servers_document_is_openapi(client: SandboxClient) -> None:
+    request = urllib.request.Request(
+        os.environ["FORKYARD_URL"] + "/v1/openapi.json",
+        headers={"Authorization": f"Bearer {os.environ['FORKYARD_API_KEY']}"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        served = json.load(response)
+    validate(served)
+    assert served == json.loads((ROOT / "docs/reference/openapi.json").read_text())
 
 
 def test_bad_requests_are_refused_and_the_server_goes_on(client: SandboxClient) -> None:

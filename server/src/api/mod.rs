@@ -4,6 +4,7 @@ mod auth;
 mod error;
 mod files;
 mod keys;
+mod openapi;
 mod processes;
 mod relay;
 mod request;
@@ -16,9 +17,11 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Json, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::get;
 use forkyard_protocol::{ErrorBody, ErrorCode, Health, KeyInfo};
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::error::ApiError;
 use crate::action::{Action, Reply, Service};
@@ -42,23 +45,10 @@ impl Api {
 
 /// The routes, and what stands before all of them.
 pub fn router(api: Api) -> Router {
-    let guarded = Router::new()
-        .route("/server", get(sandboxes::server_info))
-        .route("/images", get(sandboxes::list_images))
-        .route("/keys", get(keys::list).post(keys::create))
-        .route("/keys/{key_id}", delete(keys::revoke))
-        .route("/sandboxes", get(sandboxes::list).post(sandboxes::create))
-        .route("/sandboxes/{id}", get(sandboxes::get).delete(sandboxes::terminate))
-        .route("/sandboxes/{id}/processes", get(processes::list).post(processes::start))
-        .route("/sandboxes/{id}/processes/{process}", get(processes::get))
-        .route("/sandboxes/{id}/processes/{process}/output", get(processes::output))
-        .route("/sandboxes/{id}/processes/{process}/signal", post(processes::signal))
-        .route("/sandboxes/{id}/processes/{process}/stdin", put(processes::stdin))
-        .route("/sandboxes/{id}/files", get(files::read).put(files::write).delete(files::remove))
-        .route("/sandboxes/{id}/files/stat", get(files::stat))
-        .route("/sandboxes/{id}/files/list", get(files::list))
-        .route("/sandboxes/{id}/files/mkdir", post(files::make_dir))
-        .route("/sandboxes/{id}/files/move", post(files::move_file))
+    let (guarded, document) = routes().split_for_parts();
+    let document = openapi::complete(document);
+    let guarded = guarded
+        .route("/openapi.json", get(move || async move { Json(document) }))
         .layer(from_fn_with_state(api.clone(), auth::require_key));
     Router::new()
         .route("/healthz", get(health))
@@ -67,6 +57,32 @@ pub fn router(api: Api) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn(error::add_request_id))
         .with_state(api)
+}
+
+/// The routes and what the document says of them: one list, so that they cannot part.
+fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(sandboxes::server_info))
+        .routes(routes!(sandboxes::list_images))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(sandboxes::list, sandboxes::create))
+        .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(processes::list, processes::start))
+        .routes(routes!(processes::get))
+        .routes(routes!(processes::output))
+        .routes(routes!(processes::signal))
+        .routes(routes!(processes::stdin))
+        .routes(routes!(files::read, files::write, files::remove))
+        .routes(routes!(files::stat))
+        .routes(routes!(files::list))
+        .routes(routes!(files::make_dir))
+        .routes(routes!(files::move_file))
+}
+
+/// The OpenAPI document.
+pub fn document() -> utoipa::openapi::OpenApi {
+    openapi::complete(routes().into_openapi())
 }
 
 async fn health(State(api): State<Api>) -> Response {

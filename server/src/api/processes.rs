@@ -2,8 +2,11 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use forkyard_protocol::{KeyInfo, ProcessId, ProcessSpec};
+use forkyard_protocol::{
+    KeyInfo, ProcessId, ProcessInfo, ProcessList, ProcessSpec, SandboxId, SignalRequest, StdinReply,
+};
 
+use super::openapi::Binary;
 use super::request::{invalid, json, offsets, process_id, query, sandbox_id, stream};
 use super::{Api, ApiResult};
 use crate::action::Action;
@@ -12,6 +15,15 @@ use crate::guest::GuestCall;
 /// Longest time that one call waits for a process's end, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
 
+/// Starts a process, or finds the one of the same id; with `attach`, streams its output as envelopes.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/processes",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("attach" = Option<bool>, Query, description = "Answer with the stream of its output"), ("stdout" = Option<u64>, Query, description = "Bytes of standard output that the caller has already"), ("stderr" = Option<u64>, Query, description = "Bytes of standard error that the caller has already")),
+    request_body(content = ProcessSpec),
+    responses((status = 200, description = "The process, or the stream of its output", content((ProcessInfo = "application/json"), (Binary = "application/vnd.forkyard.stream")))),
+)]
 pub async fn start(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -31,6 +43,14 @@ pub async fn start(
         .await
 }
 
+/// Lists processes, oldest first.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/processes",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine")),
+    responses((status = 200, body = ProcessList, description = "The processes")),
+)]
 pub async fn list(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -39,6 +59,14 @@ pub async fn list(
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, GuestCall::ListProcesses)).await
 }
 
+/// Shows a process.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/processes/{process}",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process"), ("wait_ms" = Option<u64>, Query, description = "Wait so long, at most 60,000, for its end")),
+    responses((status = 200, body = ProcessInfo, description = "The process")),
+)]
 pub async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -50,6 +78,14 @@ pub async fn get(
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }
 
+/// Streams a process's output as envelopes, from these offsets.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/processes/{process}/output",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process"), ("stdout" = Option<u64>, Query, description = "Bytes of standard output that the caller has already"), ("stderr" = Option<u64>, Query, description = "Bytes of standard error that the caller has already")),
+    responses((status = 200, description = "Envelopes: kind (1 byte), length (4 bytes, big-endian), payload", body = Binary, content_type = "application/vnd.forkyard.stream")),
+)]
 pub async fn output(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -61,16 +97,34 @@ pub async fn output(
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }
 
+/// Sends a signal to a process group; 9 kills everything that the process started.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/processes/{process}/signal",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process")),
+    request_body(content = SignalRequest),
+    responses((status = 200, body = ProcessInfo, description = "The process")),
+)]
 pub async fn signal(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
     Path((id, process)): Path<(String, String)>,
     body: Body,
 ) -> ApiResult {
-    let call = GuestCall::Signal(process_id(&process)?, json(body).await?);
+    let call = GuestCall::Signal(process_id(&process)?, json::<SignalRequest>(body).await?);
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }
 
+/// Writes to standard input; bytes before the process's own offset are skipped, so a call can be repeated.
+#[utoipa::path(
+    put,
+    path = "/sandboxes/{id}/processes/{process}/stdin",
+    tag = "processes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process"), ("offset" = u64, Query, description = "Bytes of standard input that were sent before"), ("close" = Option<bool>, Query, description = "Close it afterwards")),
+    request_body(content = Binary, content_type = "application/octet-stream"),
+    responses((status = 200, body = StdinReply, description = "Where the next call goes on")),
+)]
 pub async fn stdin(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,

@@ -4,7 +4,9 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
-use forkyard_protocol::{KeyInfo, SandboxStatus};
+use forkyard_protocol::{
+    CreateSandbox, ImageList, KeyInfo, Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo,
+};
 
 use super::request::{idempotency_key, invalid, json, query, sandbox_id};
 use super::{Api, ApiResult};
@@ -17,6 +19,15 @@ const MAX_WAIT_MS: u64 = 60_000;
 /// Machines of one page, by default and at most.
 const PAGE: (u64, u64) = (100, 1000);
 
+/// Makes a machine and, unless told otherwise, waits until it runs.
+#[utoipa::path(
+    post,
+    path = "/sandboxes",
+    tag = "sandboxes",
+    params(("wait" = Option<bool>, Query, description = "Wait until it runs; default: true"), ("idempotency-key" = Option<String>, Header, description = "Names the call: repeating it has no second effect")),
+    request_body(content = CreateSandbox),
+    responses((status = 201, body = Sandbox, description = "It runs"), (status = 202, body = Sandbox, description = "It is being made")),
+)]
 pub async fn create(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -27,10 +38,18 @@ pub async fn create(
     let query = query(&uri, &["wait"])?;
     let wait = query.bytes("wait").is_none() || query.flag("wait")?;
     let idempotency_key = idempotency_key(&headers)?;
-    let request = json(body).await?;
+    let request: CreateSandbox = json(body).await?;
     api.perform(&caller, Action::CreateSandbox { request, idempotency_key, wait }).await
 }
 
+/// Shows a machine.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}",
+    tag = "sandboxes",
+    params(("id" = SandboxId, Path, description = "The machine"), ("wait_ms" = Option<u64>, Query, description = "Wait so long, at most 60,000, for it to be made")),
+    responses((status = 200, body = Sandbox, description = "The machine")),
+)]
 pub async fn get(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -41,6 +60,14 @@ pub async fn get(
     api.perform(&caller, Action::GetSandbox(sandbox_id(&id)?, Duration::from_millis(wait))).await
 }
 
+/// Lists the machines of the project, newest first.
+#[utoipa::path(
+    get,
+    path = "/sandboxes",
+    tag = "sandboxes",
+    params(("name" = Option<String>, Query, description = "Only those of this name"), ("status" = Option<SandboxStatus>, Query, description = "Only those in this state"), ("limit" = Option<u64>, Query, description = "At most so many, 1 to 1,000; default: 100"), ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
+    responses((status = 200, body = SandboxPage, description = "One page")),
+)]
 pub async fn list(State(api): State<Api>, Extension(caller): Extension<KeyInfo>, uri: Uri) -> ApiResult {
     let query = query(&uri, &["name", "status", "limit", "cursor"])?;
     let status = query.text("status")?.map(|word| {
@@ -60,6 +87,14 @@ pub async fn list(State(api): State<Api>, Extension(caller): Extension<KeyInfo>,
     api.perform(&caller, Action::ListSandboxes(filter)).await
 }
 
+/// Ends a machine and waits for its end.
+#[utoipa::path(
+    delete,
+    path = "/sandboxes/{id}",
+    tag = "sandboxes",
+    params(("id" = SandboxId, Path, description = "The machine")),
+    responses((status = 200, body = Sandbox, description = "How it ended")),
+)]
 pub async fn terminate(
     State(api): State<Api>,
     Extension(caller): Extension<KeyInfo>,
@@ -68,10 +103,24 @@ pub async fn terminate(
     api.perform(&caller, Action::TerminateSandbox(sandbox_id(&id)?)).await
 }
 
+/// Lists the images.
+#[utoipa::path(
+    get,
+    path = "/images",
+    tag = "server",
+    responses((status = 200, body = ImageList, description = "The images")),
+)]
 pub async fn list_images(State(api): State<Api>, Extension(caller): Extension<KeyInfo>) -> ApiResult {
     api.perform(&caller, Action::ListImages).await
 }
 
+/// Describes the server.
+#[utoipa::path(
+    get,
+    path = "/server",
+    tag = "server",
+    responses((status = 200, body = ServerInfo, description = "The server")),
+)]
 pub async fn server_info(State(api): State<Api>, Extension(caller): Extension<KeyInfo>) -> ApiResult {
     api.perform(&caller, Action::ServerInfo).await
 }
