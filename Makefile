@@ -17,6 +17,9 @@ BIN := $(CARGO_TARGET_DIR)/debug/forkyard
 GUEST := x86_64-unknown-linux-gnu
 export FORKYARD_AGENT := $(CARGO_TARGET_DIR)/$(GUEST)/release/forkyard-agent
 
+# Advisories would need a database from the net at each run: `cargo deny check advisories` by hand has it.
+DENY := $(CACHE)/tools/bin/cargo-deny
+
 VENV := $(CURDIR)/.venv
 TOOLS := $(VENV)/.tools
 PYTHON := $(VENV)/bin/python
@@ -59,9 +62,13 @@ bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 	FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_BENCH_DIR=$(CURDIR)/target/bench FORKYARD_BENCH_PYTHON=$(PYTHON) ROWS="$(ROWS)" \
 		$(CARGO) bench -p forkyard-server --bench rows
 
-check: python ## Formatters, lints, generated files
+$(DENY): | setup
+	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(CACHE)/tools
+
+check: python $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(DENY) --log-level error check licenses bans sources
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
 	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native
