@@ -14,6 +14,14 @@ struct Server {
     url: String,
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Where a test failed; one that was ended already is ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 impl Server {
     /// Starts a server over a data directory and waits until it serves.
     async fn start(images: &Path, dir: &Path) -> Self {
@@ -91,8 +99,10 @@ async fn a_server_killed_among_ten_creates_leaves_nothing_that_is_not_accounted_
             tokio::spawn(async move { client.create(small()).await.map(drop) })
         })
         .collect();
-    // In the middle: some guests boot, the others wait for their turn.
-    while machine_processes(dir) < 3 {
+    // In the middle: all were taken in, some guests boot, the others wait for their turn.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while machine_processes(dir) < 3 || client.list().await.unwrap().len() < 11 {
+        assert!(Instant::now() < deadline, "the creates do not begin");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.kill();
