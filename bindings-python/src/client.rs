@@ -69,6 +69,21 @@ impl Client {
         Call::new(async move { Json::new(&client.terminate(&sandbox_id).await?) })
     }
 
+    fn snapshot(&self, snapshot_id: String) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { Json::new(&client.snapshot(&snapshot_id).await?) })
+    }
+
+    fn snapshots(&self) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { Json::new(&client.snapshots().await?) })
+    }
+
+    fn delete_snapshot(&self, snapshot_id: String) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { client.delete_snapshot(&snapshot_id).await.map(|()| Nothing) })
+    }
+
     fn images(&self) -> Call {
         let client = self.client.clone();
         Call::new(async move { Json::new(&client.images().await?) })

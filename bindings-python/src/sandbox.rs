@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::client::seconds;
-use crate::error::to_py_err;
+use crate::error::{invalid, to_py_err};
 use crate::process::Process;
-use crate::value::{Data, Json, Nothing, Number, Object};
+use crate::value::{Data, Json, Nothing, Number, Object, Objects};
 
 /// A machine.
 #[pyclass(module = "forkyard._native", frozen)]
@@ -113,6 +113,23 @@ impl Sandbox {
     fn terminate(&self) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move { Json::new(&sandbox.terminate().await?) })
+    }
+
+    /// Freezes the machine; `request` is the wire's JSON.
+    fn checkpoint(&self, py: Python<'_>, request: &str) -> PyResult<Call> {
+        let request = serde_json::from_str(request).map_err(|error| invalid(py, error.to_string()))?;
+        let sandbox = self.sandbox.clone();
+        Ok(Call::new(async move { Json::new(&sandbox.checkpoint(request).await?) }))
+    }
+
+    /// Starts twins; `request` is the wire's JSON.
+    fn fork(&self, py: Python<'_>, request: &str) -> PyResult<Call> {
+        let request = serde_json::from_str(request).map_err(|error| invalid(py, error.to_string()))?;
+        let sandbox = self.sandbox.clone();
+        Ok(Call::new(async move {
+            let forks = sandbox.fork(request).await?;
+            Ok(Objects(forks.into_iter().map(Self::new).collect()))
+        }))
     }
 
     #[pyo3(signature = (path, offset=None, length=None))]

@@ -21,6 +21,9 @@ pub struct Number(pub u64);
 /// An object of this module.
 pub struct Object<T>(pub T);
 
+/// Objects of this module.
+pub struct Objects<T>(pub Vec<T>);
+
 impl Json {
     /// A record as JSON.
     pub fn new(record: &impl serde::Serialize) -> Result<Self, forkyard::Error> {
@@ -59,6 +62,16 @@ where
 {
     fn to_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         Ok(Bound::new(py, self.0)?.into_any())
+    }
+}
+
+impl<T> ToPython for Objects<T>
+where
+    T: pyo3::PyClass + Into<pyo3::PyClassInitializer<T>> + Send + 'static,
+{
+    fn to_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let objects: PyResult<Vec<_>> = self.0.into_iter().map(|object| Bound::new(py, object)).collect();
+        objects?.into_bound_py_any(py)
     }
 }
 

@@ -6,7 +6,7 @@ pub use forkyard_protocol::{
     CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
     SandboxStatus, ServerInfo,
 };
-use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId};
+use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId, SandboxList};
 use http::Method;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ const DEFAULT_URL: &str = "http://127.0.0.1:7070";
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long making a machine may take in all: it may wait for room.
-const CREATE_TIMEOUT: Duration = Duration::from_mins(2);
+pub(crate) const CREATE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// One server and one pool of connections to it, however many machines it drives. Cheap to clone.
 #[derive(Clone)]
@@ -125,14 +125,10 @@ impl Client {
         request.validate()?;
         let mut call = Request::new(Method::POST, "/sandboxes").json(&request)?;
         call.idempotency_key = Some(ulid::Ulid::generate().to_string());
-        let guard = Unfinished { client: self.clone(), call: Some(call.clone()) };
+        let guard = Unfinished::new(self, &call, false);
         let deadline = Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT);
         let created = self.inner.http.call::<SandboxInfo>(&call, deadline).await;
-        // After these two nobody knows whether there is a machine.
-        let unknown = |error: &Error| matches!(error.code, ErrorCode::Timeout | ErrorCode::Connection);
-        if !created.as_ref().is_err_and(unknown) {
-            guard.disarm();
-        }
+        guard.settle(&created);
         Ok(Sandbox::new(self.clone(), created?))
     }
 
@@ -204,7 +200,7 @@ impl Client {
         Instant::now() + self.inner.timeout
     }
 
-    async fn get_json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(crate) async fn get_json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.inner.http.call(&Request::new(Method::GET, path), self.deadline()).await
     }
 }
@@ -213,27 +209,43 @@ fn checked(id: &str) -> Result<SandboxId> {
     SandboxId::parse(id).map_err(|error| Error::new(ErrorCode::InvalidArgument, error.to_string()))
 }
 
-/// A create whose caller has not heard of its machine yet.
-struct Unfinished {
+/// A create or fork whose caller has not heard of its machines yet.
+pub(crate) struct Unfinished {
     client: Client,
     call: Option<Request>,
+    many: bool,
 }
 
 impl Unfinished {
-    fn disarm(mut self) {
-        self.call = None;
+    pub fn new(client: &Client, call: &Request, many: bool) -> Self {
+        Self { client: client.clone(), call: Some(call.clone()), many }
+    }
+
+    /// The caller hears how it went, unless nobody knows whether there are machines.
+    pub fn settle<T>(mut self, outcome: &Result<T>) {
+        let unknown = |error: &Error| matches!(error.code, ErrorCode::Timeout | ErrorCode::Connection);
+        if !outcome.as_ref().is_err_and(unknown) {
+            self.call = None;
+        }
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let Some(mut call) = self.call.take() else { return };
-        let client = self.client.clone();
-        // The same call again names the machine, if there is one; then it is ended.
-        "/sandboxes?wait=false".clone_into(&mut call.path);
+        let (client, many) = (self.client.clone(), self.many);
+        // The same call again names the machines, if there are any; then they are ended.
+        call.path.push_str("?wait=false");
         crate::runtime::spawn_cleanup(async move {
-            let found: SandboxInfo = client.inner.http.call(&call, client.deadline()).await?;
-            client.terminate(found.sandbox_id.as_str()).await.map(drop)
+            let found = if many {
+                client.inner.http.call::<SandboxList>(&call, client.deadline()).await?.sandboxes
+            } else {
+                vec![client.inner.http.call::<SandboxInfo>(&call, client.deadline()).await?]
+            };
+            for machine in found {
+                client.terminate(machine.sandbox_id.as_str()).await?;
+            }
+            Ok(())
         });
     }
 }

@@ -11,6 +11,7 @@ mod process;
 mod retry;
 pub mod runtime;
 mod sandbox;
+mod snapshot;
 mod transfer;
 
 pub use client::{
@@ -24,4 +25,5 @@ pub use output::{OutputEvent, Progress};
 pub use process::{Handle, Process};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
+pub use snapshot::{CheckpointType, CreateSnapshot, ForkSandbox, SnapshotId, SnapshotInfo, SnapshotStatus};
 pub use transfer::OnProgress;

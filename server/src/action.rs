@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    Capacity, CreateKey, CreateSandbox, CreatedKey, ErrorBody, ErrorCode, ImageList, KeyId, KeyInfo, KeyList,
-    Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo,
+    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
+    ImageList, KeyId, KeyInfo, KeyList, Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus,
+    ServerInfo, Snapshot, SnapshotId, SnapshotList,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -35,6 +36,32 @@ pub enum Action {
     ListSandboxes(ListFilter),
     /// Ends a machine.
     TerminateSandbox(SandboxId),
+    /// Freezes a machine; waits until the snapshot is on disk if so asked.
+    CreateSnapshot {
+        /// The machine.
+        sandbox_id: SandboxId,
+        /// What to freeze.
+        request: CreateSnapshot,
+        /// Whether to wait.
+        wait: bool,
+    },
+    /// Starts twins of a machine; waits until they run if so asked.
+    ForkSandbox {
+        /// The machine.
+        sandbox_id: SandboxId,
+        /// How many, and how they differ.
+        request: ForkSandbox,
+        /// Names the call, so that repeating it has no second effect.
+        idempotency_key: Option<String>,
+        /// Whether to wait.
+        wait: bool,
+    },
+    /// Shows a snapshot, waiting at most so long for it to be made.
+    GetSnapshot(SnapshotId, Duration),
+    /// Lists snapshots.
+    ListSnapshots,
+    /// Deletes a snapshot.
+    DeleteSnapshot(SnapshotId),
     /// Asks something of a machine's guest.
     Guest(SandboxId, GuestCall),
     /// Lists images.
@@ -57,6 +84,14 @@ pub enum Reply {
     Sandbox(Box<Sandbox>),
     /// One page of machines.
     Sandboxes(SandboxPage),
+    /// A snapshot that was made, or is being made.
+    SnapshotCreated(Box<Snapshot>),
+    /// A snapshot.
+    Snapshot(Box<Snapshot>),
+    /// Snapshots.
+    Snapshots(SnapshotList),
+    /// Forks that were made, or are being made.
+    Forks(SandboxList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -111,6 +146,35 @@ impl Service {
             }
             Action::TerminateSandbox(id) => {
                 Ok(Reply::Sandbox(Box::new(self.sandboxes.terminate(&caller.project, &id).await?)))
+            }
+            Action::CreateSnapshot { sandbox_id, request, wait } => {
+                let begun = self.sandboxes.checkpoint(&caller.project, &sandbox_id, request).await?;
+                if !wait {
+                    return Ok(Reply::SnapshotCreated(Box::new(begun)));
+                }
+                let finished =
+                    self.sandboxes.snapshots().finished(&caller.project, &begun.snapshot_id).await?;
+                finished.made()?;
+                Ok(Reply::SnapshotCreated(Box::new(finished.view)))
+            }
+            Action::ForkSandbox { sandbox_id, request, idempotency_key, wait } => {
+                let slots = self.sandboxes.fork(caller, &sandbox_id, request, idempotency_key).await?;
+                let mut sandboxes = Vec::with_capacity(slots.len());
+                for slot in slots {
+                    sandboxes.push(if wait { running(&slot).await? } else { slot.record().view });
+                }
+                Ok(Reply::Forks(SandboxList { sandboxes }))
+            }
+            Action::GetSnapshot(id, wait) => {
+                let snapshots = self.sandboxes.snapshots();
+                let finished = timeout(wait, snapshots.finished(&caller.project, &id)).await;
+                let record = finished.unwrap_or_else(|_| snapshots.get(&caller.project, &id))?;
+                Ok(Reply::Snapshot(Box::new(record.view)))
+            }
+            Action::ListSnapshots => Ok(Reply::Snapshots(self.sandboxes.snapshots().list(&caller.project))),
+            Action::DeleteSnapshot(id) => {
+                self.sandboxes.snapshots().delete(&caller.project, &id).await?;
+                Ok(Reply::Done)
             }
             Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),

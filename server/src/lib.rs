@@ -14,5 +14,7 @@ pub mod paths;
 pub mod quota;
 pub mod random;
 pub mod sandbox;
+pub mod snapshot;
+pub mod sparse;
 pub mod store;
 pub mod vmm;

@@ -25,7 +25,8 @@ async fn a_machine_runs_commands_and_its_loss_is_noticed() {
     let (images, dir) = common::folders();
     let service = common::service(&dir, images).await;
     let caller = common::caller();
-    let request = CreateSandbox { image: "base".to_owned(), memory_mb: 256, ..CreateSandbox::default() };
+    let request =
+        CreateSandbox { image: Some("base".to_owned()), memory_mb: Some(256), ..CreateSandbox::default() };
     let create = Action::CreateSandbox { request, idempotency_key: None, wait: true };
     let Reply::Created(sandbox) = service.perform(&caller, create).await.unwrap() else {
         panic!("no machine")

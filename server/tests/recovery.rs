@@ -65,7 +65,7 @@ impl Server {
 }
 
 fn small() -> CreateSandbox {
-    CreateSandbox { image: "base".to_owned(), memory_mb: 256, ..CreateSandbox::default() }
+    CreateSandbox { image: Some("base".to_owned()), memory_mb: Some(256), ..CreateSandbox::default() }
 }
 
 /// Processes that run in a machine's directory.

@@ -72,7 +72,8 @@ async fn cutting_proxy(server: String, limits: Vec<usize>) -> String {
 }
 
 async fn machine(client: &Client) -> Sandbox {
-    let request = CreateSandbox { image: "base".to_owned(), memory_mb: 256, ..CreateSandbox::default() };
+    let request =
+        CreateSandbox { image: Some("base".to_owned()), memory_mb: Some(256), ..CreateSandbox::default() };
     client.create(request).await.unwrap()
 }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant as Clock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forkyard_protocol::{GuestConfig, SandboxId};
-use forkyard_server::guest::Guest;
+use forkyard_protocol::{GuestConfig, ProcessSpec, SandboxId};
+use forkyard_server::guest::{Guest, GuestCall, Offsets};
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, Limits, Machine, MachineSpec, Vmm};
+use forkyard_server::vmm::{Accelerator, Freeze, FrozenMemory, Limits, Machine, MachineSpec, Vmm};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -61,6 +61,8 @@ impl Host {
             initrd: self.image.initrd.clone(),
             vcpus: 1,
             memory_mb: 256,
+            layers: Vec::new(),
+            memory: None,
         }
     }
 }
@@ -291,4 +293,82 @@ async fn a_machine_that_does_not_listen_is_shut_down_by_force() {
     kill_process(pid(machine.as_ref()), Signal::STOP).unwrap();
     timeout(Duration::from_secs(5), machine.shutdown(Duration::from_millis(300))).await.unwrap().unwrap();
     assert!(is_gone(pid(machine.as_ref())));
+}
+
+/// What a machine that was frozen into this folder goes on from.
+fn frozen(host: &Host, id: &str, folder: &std::path::Path, layers: usize) -> MachineSpec {
+    MachineSpec {
+        rootfs: folder.join("base.raw"),
+        vmlinux: folder.join("vmlinux"),
+        initrd: folder.join("initrd"),
+        layers: (0..layers).map(|layer| folder.join(format!("layer-{layer}.qcow2"))).collect(),
+        memory: Some(FrozenMemory { ram: folder.join("ram"), state: folder.join("state") }),
+        ..host.spec(id)
+    }
+}
+
+/// Runs a shell's command and answers what it wrote.
+async fn sh(guest: &Guest, script: &str) -> String {
+    let spec = ProcessSpec {
+        id: Some(format!("prc_{}", ulid::Ulid::generate()).parse().unwrap()),
+        command: "sh".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        ..ProcessSpec::default()
+    };
+    let call = GuestCall::StartProcess(Box::new(spec), Some(Offsets::default()));
+    let response = guest.send(call.into_request().unwrap()).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    let mut decoder = forkyard_protocol::Decoder::new();
+    decoder.push(&body);
+    let mut text = Vec::new();
+    while let Some(frame) = decoder.next_frame().unwrap() {
+        if let forkyard_protocol::Frame::Stdout(data) | forkyard_protocol::Frame::Stderr(data) = frame {
+            text.extend(data);
+        }
+    }
+    String::from_utf8(text).unwrap()
+}
+
+/// Memory, disk and processes of a fork of a fork of a fork are what they were, and nobody sees what another writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn forks_go_on_where_the_original_stood() {
+    let (host, qemu) = (Host::new(), qemu().await);
+    let first = qemu.start(host.spec("sbx_0")).await.unwrap();
+    let guest = boot(first.as_ref()).await;
+    guest.configure(&config()).await.unwrap();
+    let counter =
+        "(while :; do echo $(($(cat /dev/shm/n) + 1)) >/dev/shm/n; sleep 0.05; done) >/dev/null 2>&1 &";
+    sh(&guest, &format!("echo 0 >/dev/shm/n; {counter} echo disk0 >/workspace/f; sync")).await;
+    let mut sources = vec![(first, guest)];
+    for generation in 1..=3 {
+        let folder = host.machines.parent().unwrap().join(format!("frozen-{generation}"));
+        std::fs::create_dir(&folder).unwrap();
+        let (source, guest) = sources.last().unwrap();
+        let frozen_as = source.freeze(folder.clone(), Freeze::Memory).await.unwrap();
+        assert_eq!(frozen_as.layers, generation);
+        println!("generation {generation}: stood still for {:?}", frozen_as.pause);
+        // The original goes on, on a disk of its own.
+        assert_eq!(
+            sh(guest, &format!("echo mine >>/workspace/own{generation}; sync; echo on")).await,
+            "on\n"
+        );
+        let id = format!("sbx_{generation}");
+        let before = Clock::now();
+        let fork = qemu.start(frozen(&host, &id, &folder, frozen_as.layers)).await.unwrap();
+        let guest = boot(fork.as_ref()).await;
+        println!("fork answered after {:?}", before.elapsed());
+        guest.configure(&config()).await.unwrap();
+        let wanted: Vec<String> = (0..generation).map(|n| format!("disk{n}")).collect();
+        assert_eq!(sh(&guest, "cat /workspace/f").await.lines().collect::<Vec<_>>(), wanted);
+        assert!(sh(&guest, "ls /workspace").await.split_whitespace().all(|name| name == "f"));
+        // The background process counts on.
+        let count = async || sh(&guest, "cat /dev/shm/n").await.trim().parse::<u64>().unwrap_or(0);
+        let start = count().await;
+        timeout(Duration::from_secs(10), async { while count().await <= start {} }).await.expect("it counts");
+        sh(&guest, &format!("echo disk{generation} >>/workspace/f; sync")).await;
+        sources.push((fork, guest));
+    }
+    for (machine, _) in sources {
+        machine.kill().await.unwrap();
+    }
 }

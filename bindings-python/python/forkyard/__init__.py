@@ -27,12 +27,15 @@ from ._errors import (
     RateLimited,
     SandboxLost,
     SandboxNotFound,
+    SnapshotCorrupt,
+    SnapshotNotFound,
     Unauthenticated,
     Unavailable,
 )
 from ._sync import Process, Sandbox, SandboxClient
 from ._types import (
     Capacity,
+    CheckpointType,
     CommandResult,
     CreatedKey,
     ExitStatus,
@@ -48,6 +51,8 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    SnapshotInfo,
+    SnapshotStatus,
 )
 
 __all__ = [
@@ -57,6 +62,7 @@ __all__ = [
     "AsyncSandboxClient",
     "CallCancelled",
     "Capacity",
+    "CheckpointType",
     "CommandFailed",
     "CommandResult",
     "CommandTimeout",
@@ -95,6 +101,10 @@ __all__ = [
     "SandboxNotFound",
     "SandboxStatus",
     "ServerInfo",
+    "SnapshotCorrupt",
+    "SnapshotInfo",
+    "SnapshotNotFound",
+    "SnapshotStatus",
     "Unauthenticated",
     "Unavailable",
 ]

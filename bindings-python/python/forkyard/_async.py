@@ -26,9 +26,22 @@ from ._records import (
     process_info,
     sandbox_info,
     server_info,
+    snapshot_info,
 )
-from ._shared import Decoders, Path, checked, create_request, default_client, key_request, make_spec, raw_path
+from ._shared import (
+    Decoders,
+    Path,
+    checked,
+    checkpoint_request,
+    create_request,
+    default_client,
+    fork_request,
+    key_request,
+    make_spec,
+    raw_path,
+)
 from ._types import (
+    CheckpointType,
     CommandResult,
     CreatedKey,
     ExitStatus,
@@ -42,6 +55,7 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    SnapshotInfo,
 )
 
 OnOutput = Callable[[str], Awaitable[None] | None]  # sync: OnOutput = Callable[[str], None]
@@ -85,6 +99,26 @@ class AsyncSandboxClient:
     async def terminate(self, sandbox_id: str) -> SandboxInfo:
         """Ends a machine and waits for its end; ending one that has ended answers how it ended."""
         return sandbox_info(load(await self._native.terminate(sandbox_id)))
+
+    async def snapshots(self) -> builtins.list[SnapshotInfo]:
+        """All snapshots of the project, newest first."""
+        return [snapshot_info(value) for value in load(await self._native.snapshots())]
+
+    async def snapshot(self, snapshot_id: str) -> SnapshotInfo:
+        """A snapshot's record.
+
+        Raises:
+            SnapshotNotFound: There is none of this id in the project.
+        """
+        return snapshot_info(load(await self._native.snapshot(snapshot_id)))
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Deletes a snapshot; machines that came from it go on.
+
+        Raises:
+            SnapshotNotFound: There is none of this id in the project.
+        """
+        await self._native.delete_snapshot(snapshot_id)
 
     async def images(self) -> builtins.list[ImageInfo]:
         """The server's images."""
@@ -210,11 +244,12 @@ class AsyncSandbox:
     @classmethod
     def create(
         cls,
-        image: str = "python",
+        image: str | None = None,
         *,
+        snapshot_id: str | None = None,
         name: str | None = None,
-        cpus: float = 1.0,
-        memory_mb: int = 512,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
         timeout_secs: int = 600,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -223,22 +258,25 @@ class AsyncSandbox:
         """Makes a machine and waits until it runs; where the host has no room, waits for it for two minutes.
 
         Args:
-            image: An image's tag or digest.
+            image: An image's tag or digest. Default: ``python``.
+            snapshot_id: A snapshot to go on from instead of an image.
             name: A name, unique in the project. A machine with a name outlives its idle time-out.
-            cpus: Virtual CPUs, above 0 and at most 64; part of one is a whole one.
-            memory_mb: Memory in MiB, 128 to 524,288.
+            cpus: Virtual CPUs, above 0 and at most 64; part of one is a whole one. Default: 1, or the snapshot's.
+            memory_mb: Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
             timeout_secs: Seconds without any call after which an unnamed machine is terminated.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
             client: The server to ask. Default: one found by the environment (`AsyncSandboxClient`).
 
         Raises:
-            InvalidArgument: A value is out of range.
+            InvalidArgument: A value is out of range, or other CPUs or memory than those of a memory snapshot.
             ImageNotFound: The server has no such image.
+            SnapshotNotFound: The project has no such snapshot.
+            SnapshotCorrupt: The snapshot's files are damaged.
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: The key may have no more machines.
         """
-        request = create_request(image, name, cpus, memory_mb, timeout_secs, env, labels)
+        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, env, labels)
 
         async def make() -> AsyncSandbox:
             native = default_client() if client is None else client._native
@@ -288,6 +326,61 @@ class AsyncSandbox:
         """Ends it and waits for its end; ending one that has ended answers how it ended."""
         self._record = sandbox_info(load(await self._native.terminate()))
         return self._record
+
+    async def checkpoint(
+        self,
+        checkpoint_type: CheckpointType = CheckpointType.FILESYSTEM,
+        *,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> SnapshotInfo:
+        """Freezes the machine, which goes on running, and waits until the snapshot is on disk.
+
+        Machines are made of it with `create(snapshot_id=…)`, any number of them.
+
+        Args:
+            checkpoint_type: The disk alone, or the memory too.
+            name: A name for people.
+            labels: The caller's own marks, at most 64.
+
+        Raises:
+            NoSpace: The host's disk is full; nothing is left of the attempt.
+        """
+        request = checkpoint_request(checkpoint_type, name, labels)
+        return snapshot_info(load(await self._native.checkpoint(request)))
+
+    async def fork(
+        self,
+        count: int = 1,
+        *,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        timeout_secs: int | None = None,
+    ) -> list[AsyncSandbox]:
+        """Starts twins of the machine, each with its memory, its processes and its disk, and waits until they run.
+
+        Args:
+            count: How many, 1 to 1,000.
+            env: Added to the machine's environment, for processes that start in the twins.
+            labels: The twins' marks. Default: the machine's.
+            timeout_secs: The twins' idle time-out. Default: the machine's.
+
+        Raises:
+            NoCapacity: The host has no room for all of them; none is left.
+            QuotaExceeded: The key may have no more machines.
+        """
+        request = fork_request(count, env, labels, timeout_secs)
+        return [type(self)(native) for native in await self._native.fork(request)]
+
+    @classmethod
+    async def delete_snapshot(cls, snapshot_id: str, *, client: AsyncSandboxClient | None = None) -> None:
+        """Deletes a snapshot; machines that came from it go on.
+
+        Raises:
+            SnapshotNotFound: There is none of this id in the project.
+        """
+        native = default_client() if client is None else client._native
+        await native.delete_snapshot(snapshot_id)  # sync: native.delete_snapshot(snapshot_id).wait()
 
     async def run(
         self,

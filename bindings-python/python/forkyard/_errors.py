@@ -91,6 +91,14 @@ class ImageNotFound(NotFound):
     """No such image on the server."""
 
 
+class SnapshotNotFound(NotFound):
+    """No such snapshot in the project."""
+
+
+class SnapshotCorrupt(ForkyardError):
+    """A snapshot's files are not what was written; nothing is made of it."""
+
+
 class AlreadyExists(ForkyardError):
     """A thing of that name is there already."""
 
@@ -192,6 +200,7 @@ _BY_CODE: dict[str, type[ForkyardError]] = {
     "no_space": NoSpace,
     "unavailable": Unavailable,
     "sandbox_lost": SandboxLost,
+    "snapshot_corrupt": SnapshotCorrupt,
     "timeout": DeadlineExceeded,
     "cancelled": CallCancelled,
     "connection": ConnectionFailed,
@@ -203,6 +212,7 @@ _NOT_FOUND: dict[str | None, type[NotFound]] = {
     "process": ProcessNotFound,
     "file": FileNotFound,
     "image": ImageNotFound,
+    "snapshot": SnapshotNotFound,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ._types import (
     Capacity,
+    CheckpointType,
     CreatedKey,
     ExitStatus,
     FileInfo,
@@ -20,6 +21,8 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    SnapshotInfo,
+    SnapshotStatus,
 )
 
 
@@ -36,6 +39,7 @@ def sandbox_info(value: dict[str, Any]) -> SandboxInfo:
         name=value.get("name"),
         image=value["image"],
         image_digest=value["image_digest"],
+        snapshot_id=value.get("snapshot_id"),
         cpus=value["cpus"],
         memory_mb=value["memory_mb"],
         timeout_secs=value["timeout_secs"],
@@ -43,6 +47,27 @@ def sandbox_info(value: dict[str, Any]) -> SandboxInfo:
         created_at=value["created_at_ms"] / 1000,
         started_at=_seconds(value.get("started_at_ms")),
         ended_at=_seconds(value.get("ended_at_ms")),
+    )
+
+
+def snapshot_info(value: dict[str, Any]) -> SnapshotInfo:
+    """A snapshot's record."""
+    return SnapshotInfo(
+        snapshot_id=value["snapshot_id"],
+        checkpoint_type=CheckpointType(value["checkpoint_type"]),
+        status=SnapshotStatus(value["status"]),
+        reason=value.get("reason"),
+        name=value.get("name"),
+        source=value["source"],
+        image=value["image"],
+        image_digest=value["image_digest"],
+        cpus=value["cpus"],
+        memory_mb=value["memory_mb"],
+        size=value["size_bytes"],
+        logical_size=value["logical_size_bytes"],
+        pause=value["pause_ms"] / 1000,
+        labels=value["labels"],
+        created_at=value["created_at_ms"] / 1000,
     )
 
 

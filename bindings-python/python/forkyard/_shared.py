@@ -10,7 +10,7 @@ from typing import TypedDict
 
 from . import _native
 from ._errors import CommandFailed, CommandTimeout
-from ._types import CommandResult, KeyScope, OutputEvent, OutputStream
+from ._types import CheckpointType, CommandResult, KeyScope, OutputEvent, OutputStream
 
 Path = str | bytes | os.PathLike[str]
 """A path in a machine: text, in which surrogates stand for bytes that are not UTF-8, or the bytes themselves."""
@@ -59,25 +59,43 @@ def make_spec(
 
 
 def create_request(
-    image: str,
+    image: str | None,
+    snapshot_id: str | None,
     name: str | None,
-    cpus: float,
-    memory_mb: int,
+    cpus: float | None,
+    memory_mb: int | None,
     timeout_secs: int,
     env: Mapping[str, str] | None,
     labels: Mapping[str, str] | None,
 ) -> str:
     """The wire's JSON for a new machine."""
     request: dict[str, object] = {
-        "image": image,
-        "cpus": cpus,
-        "memory_mb": memory_mb,
         "timeout_secs": timeout_secs,
         "env": dict(env or {}),
         "labels": dict(labels or {}),
     }
+    optional = {"image": image, "snapshot_id": snapshot_id, "name": name, "cpus": cpus, "memory_mb": memory_mb}
+    request.update((key, value) for key, value in optional.items() if value is not None)
+    return json.dumps(request)
+
+
+def checkpoint_request(kind: CheckpointType, name: str | None, labels: Mapping[str, str] | None) -> str:
+    """The wire's JSON for a new snapshot."""
+    request: dict[str, object] = {"checkpoint_type": CheckpointType(kind).value, "labels": dict(labels or {})}
     if name is not None:
         request["name"] = name
+    return json.dumps(request)
+
+
+def fork_request(
+    count: int, env: Mapping[str, str] | None, labels: Mapping[str, str] | None, timeout_secs: int | None
+) -> str:
+    """The wire's JSON for twins of a machine."""
+    request: dict[str, object] = {"count": count, "env": dict(env or {})}
+    if labels is not None:
+        request["labels"] = dict(labels)
+    if timeout_secs is not None:
+        request["timeout_secs"] = timeout_secs
     return json.dumps(request)
 
 

@@ -29,7 +29,7 @@ def server() -> Iterator[dict[str, str]]:
             key_file = Path(data, "api-key")
             wait_until_served(address, process)
             key = key_file.read_text().strip()
-            yield {"FORKYARD_URL": f"http://{address}", "FORKYARD_API_KEY": key, "PID": str(process.pid)}
+            yield {"FORKYARD_URL": f"http://{address}", "FORKYARD_API_KEY": key, "PID": str(process.pid), "DATA": data}
         finally:
             process.terminate()
             assert process.wait(60) == 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import signal
-import subprocess
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -70,8 +70,11 @@ def resident(pid: int | str) -> int:
 
 def qemu_of(sandbox_id: str) -> int:
     """The process that runs a machine."""
-    found = subprocess.run(["pgrep", "-f", f"guest={sandbox_id}"], capture_output=True, text=True, check=True)
-    return int(found.stdout)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"guest={sandbox_id}".encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                return int(process.name)
+    raise AssertionError(f"no process runs {sandbox_id}")
 
 
 async def echo(machine: AsyncSandbox, number: int) -> None:

@@ -19,7 +19,9 @@ from forkyard._errors import make_error
 
 def test_ctrl_c_ends_the_wait_and_the_process(sandbox: Sandbox) -> None:
     program = (
-        "import sys; from forkyard import Sandbox\n"
+        "import signal, sys; from forkyard import Sandbox\n"
+        # Whoever runs the tests in the background has them ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "sandbox = Sandbox.connect(sys.argv[1])\n"
         "print('waiting', flush=True)\n"
         "sandbox.run('sleep', ['7777'])\n"

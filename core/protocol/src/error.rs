@@ -32,6 +32,8 @@ pub enum ErrorCode {
     Unavailable,
     /// The machine is gone: it crashed, was killed or was terminated while the call ran.
     SandboxLost,
+    /// A snapshot's files are not what was written: nothing is made of it.
+    SnapshotCorrupt,
     /// The call's deadline passed.
     Timeout,
     /// The caller cancelled.
@@ -62,7 +64,7 @@ impl ErrorCode {
             Self::PayloadTooLarge => 413,
             Self::QuotaExceeded | Self::RateLimited => 429,
             Self::Cancelled => 499,
-            Self::Internal => 500,
+            Self::Internal | Self::SnapshotCorrupt => 500,
             Self::NoCapacity | Self::Unavailable | Self::Connection => 503,
             Self::Timeout => 504,
             Self::NoSpace => 507,
@@ -85,6 +87,7 @@ impl ErrorCode {
             Self::NoSpace => "no_space",
             Self::Unavailable => "unavailable",
             Self::SandboxLost => "sandbox_lost",
+            Self::SnapshotCorrupt => "snapshot_corrupt",
             Self::Timeout => "timeout",
             Self::Cancelled => "cancelled",
             Self::Connection => "connection",
@@ -113,6 +116,8 @@ pub enum Resource {
     File,
     /// An image.
     Image,
+    /// A snapshot.
+    Snapshot,
     /// A user account in a machine.
     User,
     /// An API key.

@@ -87,6 +87,12 @@ id!(
     "a project id"
 );
 id!(
+    /// A snapshot: `snap_` and a ULID, made by the server.
+    SnapshotId,
+    "snap_",
+    "a snapshot id"
+);
+id!(
     /// An API key's public half: `key_` and a ULID.
     KeyId,
     "key_",

@@ -40,6 +40,7 @@ mod sandbox;
 #[cfg(test)]
 mod schema;
 mod server;
+mod snapshot;
 
 pub use agent::{GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble};
 pub use envelope::{
@@ -49,7 +50,7 @@ pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
 pub use file::{
     DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, PathError, RawPath,
 };
-pub use id::{InvalidId, KeyId, ProcessId, ProjectId, SandboxId, validate_label, validate_name};
+pub use id::{InvalidId, KeyId, ProcessId, ProjectId, SandboxId, SnapshotId, validate_label, validate_name};
 pub use image::{ImageInfo, ImageList};
 pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
 pub use process::{
@@ -58,10 +59,14 @@ pub use process::{
 };
 pub use query::Query;
 pub use sandbox::{
-    CreateSandbox, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox,
-    SandboxPage, SandboxStatus,
+    CreateSandbox, DEFAULT_CPUS, DEFAULT_IMAGE, DEFAULT_MEMORY_MB, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB,
+    MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus,
 };
 pub use server::{Capacity, Health, ServerInfo};
+pub use snapshot::{
+    CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, SandboxList, Snapshot, SnapshotList,
+    SnapshotStatus,
+};
 
 /// Largest JSON body that server and agent accept, in bytes.
 pub const MAX_JSON_BODY: usize = 1024 * 1024;

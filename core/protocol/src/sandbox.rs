@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, ErrorCode, SandboxId, validate_label, validate_name};
+use crate::{ErrorBody, ErrorCode, SandboxId, SnapshotId, validate_label, validate_name};
 
 /// Most virtual CPUs of one machine.
 pub const MAX_CPUS: f64 = 64.0;
@@ -23,18 +23,22 @@ const DEFAULT_TIMEOUT_SECS: u64 = 600;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CreateSandbox {
-    /// An image's tag or digest. Default: `python`.
-    #[serde(default = "default_image")]
-    pub image: String,
+    /// An image's tag or digest. Default: `python`. Not together with `snapshot_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// A snapshot to go on from instead. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<SnapshotId>,
     /// A name, unique in the project. A named machine outlives its idle time-out. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Virtual CPUs, more than 0 and at most 64. The machine gets the next whole number of them. Default: 1.
-    #[serde(default = "default_cpus")]
-    pub cpus: f64,
-    /// Memory in MiB, 128 to 524,288. Default: 512.
-    #[serde(default = "default_memory_mb")]
-    pub memory_mb: u64,
+    /// Virtual CPUs, more than 0 and at most 64. The machine gets the next whole number of them. Default: 1, or the
+    /// snapshot's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
     /// Seconds without any call after which an unnamed machine is terminated: 1 to 2,592,000. Default: 600.
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
@@ -46,15 +50,13 @@ pub struct CreateSandbox {
     pub labels: BTreeMap<String, String>,
 }
 
-fn default_image() -> String {
-    "python".to_owned()
-}
-fn default_cpus() -> f64 {
-    1.0
-}
-fn default_memory_mb() -> u64 {
-    512
-}
+/// The image of a machine that nothing was said of.
+pub const DEFAULT_IMAGE: &str = "python";
+/// Its virtual CPUs.
+pub const DEFAULT_CPUS: f64 = 1.0;
+/// Its memory in MiB.
+pub const DEFAULT_MEMORY_MB: u64 = 512;
+
 fn default_timeout_secs() -> u64 {
     DEFAULT_TIMEOUT_SECS
 }
@@ -62,10 +64,11 @@ fn default_timeout_secs() -> u64 {
 impl Default for CreateSandbox {
     fn default() -> Self {
         Self {
-            image: default_image(),
+            image: None,
+            snapshot_id: None,
             name: None,
-            cpus: default_cpus(),
-            memory_mb: default_memory_mb(),
+            cpus: None,
+            memory_mb: None,
             timeout_secs: default_timeout_secs(),
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
@@ -74,43 +77,52 @@ impl Default for CreateSandbox {
 }
 
 impl CreateSandbox {
-    /// Whole virtual CPUs that the machine gets.
-    pub fn vcpus(&self) -> u32 {
-        // Validated to be within 0 to 64, so neither sign nor size is lost.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let whole = self.cpus.ceil() as u32;
-        whole.max(1)
-    }
-
     /// Checks every value; the error names the first that is out of range and what is allowed.
     pub fn validate(&self) -> Result<(), ErrorBody> {
         let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
-        if !(self.cpus.is_finite() && self.cpus > 0.0 && self.cpus <= MAX_CPUS) {
-            return fail(format!("cpus must be more than 0 and at most {MAX_CPUS}, not {}", self.cpus));
+        if let Some(cpus) = self.cpus
+            && !(cpus.is_finite() && cpus > 0.0 && cpus <= MAX_CPUS)
+        {
+            return fail(format!("cpus must be more than 0 and at most {MAX_CPUS}, not {cpus}"));
         }
-        if !(MIN_MEMORY_MB..=MAX_MEMORY_MB).contains(&self.memory_mb) {
+        if let Some(memory_mb) = self.memory_mb
+            && !(MIN_MEMORY_MB..=MAX_MEMORY_MB).contains(&memory_mb)
+        {
             return fail(format!(
-                "memory_mb must be between {MIN_MEMORY_MB} and {MAX_MEMORY_MB}, not {}",
-                self.memory_mb
+                "memory_mb must be between {MIN_MEMORY_MB} and {MAX_MEMORY_MB}, not {memory_mb}"
             ));
         }
-        if !(1..=MAX_TIMEOUT_SECS).contains(&self.timeout_secs) {
-            return fail(format!(
-                "timeout_secs must be between 1 and {MAX_TIMEOUT_SECS}, not {}",
-                self.timeout_secs
-            ));
+        if self.image.is_some() && self.snapshot_id.is_some() {
+            return fail("give either image or snapshot_id: a snapshot has its image in it".to_owned());
         }
+        validate_timeout(self.timeout_secs)?;
         if let Some(name) = &self.name {
             validate_name(name).or_else(|error| fail(error.to_string()))?;
         }
-        if self.labels.len() > MAX_LABELS {
-            return fail(format!("at most {MAX_LABELS} labels, not {}", self.labels.len()));
-        }
-        for (key, value) in &self.labels {
-            validate_label(key, value).or_else(|error| fail(error.to_string()))?;
-        }
+        validate_labels(&self.labels)?;
         validate_env(&self.env)
     }
+}
+
+/// Checks an idle time-out.
+pub(crate) fn validate_timeout(timeout_secs: u64) -> Result<(), ErrorBody> {
+    if (1..=MAX_TIMEOUT_SECS).contains(&timeout_secs) {
+        return Ok(());
+    }
+    let message = format!("timeout_secs must be between 1 and {MAX_TIMEOUT_SECS}, not {timeout_secs}");
+    Err(ErrorBody::new(ErrorCode::InvalidArgument, message))
+}
+
+/// Checks a caller's marks: how many, and each.
+pub(crate) fn validate_labels(labels: &BTreeMap<String, String>) -> Result<(), ErrorBody> {
+    let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
+    if labels.len() > MAX_LABELS {
+        return fail(format!("at most {MAX_LABELS} labels, not {}", labels.len()));
+    }
+    for (key, value) in labels {
+        validate_label(key, value).or_else(|error| fail(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Checks an environment: names without `=` and NUL, values without NUL, 32 KiB in all.
@@ -183,6 +195,9 @@ pub struct Sandbox {
     pub image: String,
     /// The digest that the image resolved to.
     pub image_digest: String,
+    /// The snapshot that it went on from, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_id: Option<SnapshotId>,
     /// Virtual CPUs as asked for.
     pub cpus: f64,
     /// Memory in MiB.
@@ -232,10 +247,11 @@ mod tests {
 
     #[test]
     fn what_is_out_of_range_is_named() {
-        assert!(message(|r| r.cpus = 0.0).starts_with("cpus must be more than 0"));
-        assert!(message(|r| r.cpus = f64::NAN).starts_with("cpus"));
+        assert!(message(|r| r.cpus = Some(0.0)).starts_with("cpus must be more than 0"));
+        assert!(message(|r| r.cpus = Some(f64::NAN)).starts_with("cpus"));
         assert!(
-            message(|r| r.memory_mb = 1024 * 1024).starts_with("memory_mb must be between 128 and 524288")
+            message(|r| r.memory_mb = Some(1024 * 1024))
+                .starts_with("memory_mb must be between 128 and 524288")
         );
         assert!(message(|r| r.timeout_secs = 0).starts_with("timeout_secs"));
         assert!(message(|r| r.name = Some("a/b".into())).starts_with("a name must be"));
@@ -247,11 +263,5 @@ mod tests {
     fn unknown_fields_are_refused() {
         let error = serde_json::from_str::<CreateSandbox>(r#"{"memory": 1}"#).unwrap_err();
         assert!(error.to_string().contains("unknown field `memory`"));
-    }
-
-    #[test]
-    fn part_of_a_cpu_is_a_whole_one() {
-        let request = CreateSandbox { cpus: 1.5, ..CreateSandbox::default() };
-        assert_eq!(request.vcpus(), 2);
     }
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use schemars::SchemaGenerator;
 
 use crate::{
-    Capacity, CreateKey, CreateSandbox, CreatedKey, ErrorReply, ExitStatus, FileList, FileStat, GuestConfig,
-    GuestHealth, Health, ImageList, KeyList, ProcessInfo, ProcessList, ProcessSpec, Sandbox, SandboxPage,
-    ServerInfo, SignalRequest, StdinReply,
+    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
+    FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, ProcessInfo, ProcessList,
+    ProcessSpec, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -19,11 +19,13 @@ fn schema_now() -> serde_json::Value {
         Capacity,
         CreateKey,
         CreateSandbox,
+        CreateSnapshot,
         CreatedKey,
         ErrorReply,
         ExitStatus,
         FileList,
         FileStat,
+        ForkSandbox,
         GuestConfig,
         GuestHealth,
         Health,
@@ -33,9 +35,11 @@ fn schema_now() -> serde_json::Value {
         ProcessList,
         ProcessSpec,
         Sandbox,
+        SandboxList,
         SandboxPage,
         ServerInfo,
         SignalRequest,
+        SnapshotList,
         StdinReply,
     );
     serde_json::json!({ "definitions": generator.take_definitions(true) })

@@ -8,6 +8,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::file;
 use crate::process::{Limits, Offsets, Processes};
 use crate::reply::{self, Answer, Body, invalid, json, read_json};
@@ -19,6 +20,7 @@ const MAX_WAIT_MS: u64 = 60_000;
 pub struct Agent {
     pub config: Config,
     pub processes: Arc<Processes>,
+    disk: Disk,
     /// Whether `/configure` may change the system: not where the agent is a guest on somebody's host.
     owns_system: AtomicBool,
 }
@@ -29,6 +31,7 @@ impl Agent {
         Self {
             config: Config::default(),
             processes: Processes::new(limits),
+            disk: Disk::default(),
             owns_system: AtomicBool::new(owns_system),
         }
     }
@@ -65,6 +68,8 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
             agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed)).await?;
             agent.health()
         }
+        (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
+        (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,
         (_, ["files", rest @ ..]) => file::route(&agent.config, &method, rest, &query, request).await,
         _ => Err(unknown(&method, &path)),

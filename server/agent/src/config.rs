@@ -72,7 +72,21 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
     ] {
         std::fs::write(path, content).map_err(failed(path))?;
     }
+    renew_boot_id().map_err(failed("the boot id could not be renewed"))?;
     config.files.iter().try_for_each(write_file)
+}
+
+/// Gives this machine a boot id of its own: the kernel's was made before the fork, and all twins have it.
+fn renew_boot_id() -> io::Result<()> {
+    const KERNELS: &str = "/proc/sys/kernel/random/boot_id";
+    const OWN: &str = "/run/forkyard-boot-id";
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let is_new = !std::path::Path::new(OWN).exists();
+    std::fs::write(OWN, id)?;
+    if is_new {
+        rustix::mount::mount_bind(OWN, KERNELS)?;
+    }
+    Ok(())
 }
 
 fn write_file(file: &GuestFile) -> Result<(), ErrorBody> {

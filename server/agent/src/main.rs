@@ -5,6 +5,7 @@
 mod api;
 mod boot;
 mod config;
+mod disk;
 mod file;
 mod listen;
 mod port;

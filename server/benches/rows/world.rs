@@ -52,6 +52,7 @@ impl World {
         let store = Arc::new(SqliteStore::open(&dir.path().join("store.sqlite")).map_err(words)?);
         let settings = Settings {
             machines_dir: dir.path().join("machines"),
+            snapshots_dir: dir.path().join("snapshots"),
             budget: HostBudget { memory_mb: 16_384, sandboxes: 64 },
             boot_deadline: Duration::from_mins(2),
             concurrent_boots: std::thread::available_parallelism().map_err(words)?.get(),
@@ -89,8 +90,11 @@ impl World {
     }
 
     pub async fn machine(&self) -> Outcome<Sandbox> {
-        let request =
-            CreateSandbox { image: "base".to_owned(), memory_mb: MEMORY_MB, ..CreateSandbox::default() };
+        let request = CreateSandbox {
+            image: Some("base".to_owned()),
+            memory_mb: Some(MEMORY_MB),
+            ..CreateSandbox::default()
+        };
         self.client.create(request).await.map_err(words)
     }
 
@@ -116,6 +120,8 @@ impl World {
             initrd,
             vcpus: 1,
             memory_mb: MEMORY_MB,
+            layers: Vec::new(),
+            memory: None,
         };
         let machine = self.vmm.start(spec).await.map_err(words)?;
         let deadline = Instant::now() + Duration::from_mins(2);

@@ -9,6 +9,7 @@ mod processes;
 mod relay;
 mod request;
 mod sandboxes;
+mod snapshots;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Json, Response};
 use axum::routing::get;
-use forkyard_protocol::{ErrorBody, ErrorCode, Health, KeyInfo};
+use forkyard_protocol::{ErrorBody, ErrorCode, Health, KeyInfo, SnapshotStatus};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -68,6 +69,10 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(snapshots::create))
+        .routes(routes!(snapshots::fork))
+        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::get, snapshots::delete))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
@@ -111,6 +116,14 @@ fn respond(reply: Reply) -> Response {
         }
         Reply::Sandbox(sandbox) => Json(sandbox).into_response(),
         Reply::Sandboxes(page) => Json(page).into_response(),
+        Reply::SnapshotCreated(snapshot) => {
+            let made = snapshot.status != SnapshotStatus::InProgress;
+            let status = if made { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+            (status, Json(snapshot)).into_response()
+        }
+        Reply::Snapshot(snapshot) => Json(snapshot).into_response(),
+        Reply::Snapshots(snapshots) => Json(snapshots).into_response(),
+        Reply::Forks(forks) => (StatusCode::CREATED, Json(forks)).into_response(),
         Reply::Images(images) => Json(images).into_response(),
         Reply::Server(server) => Json(server).into_response(),
         Reply::KeyCreated(created) => (StatusCode::CREATED, Json(created)).into_response(),

@@ -21,7 +21,7 @@ const ERRORS: [(u16, &str, &str); 12] = [
     (410, "SandboxLost", "The machine is gone."),
     (413, "PayloadTooLarge", "The body is too large."),
     (429, "TooMany", "`quota_exceeded` or `rate_limited`."),
-    (500, "Internal", "A fault of Forkyard's."),
+    (500, "Internal", "`internal`, a fault of Forkyard's, or `snapshot_corrupt`."),
     (503, "Unavailable", "`no_capacity` or `unavailable`; `Retry-After` says when to come back."),
     (504, "Timeout", "The deadline passed."),
     (507, "NoSpace", "A disk is full."),

@@ -2,7 +2,9 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Uri};
-use forkyard_protocol::{ErrorBody, ErrorCode, IDEMPOTENCY_KEY, MAX_JSON_BODY, ProcessId, Query, SandboxId};
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, IDEMPOTENCY_KEY, MAX_JSON_BODY, ProcessId, Query, SandboxId, SnapshotId,
+};
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +39,16 @@ pub fn query(uri: &Uri, allowed: &[&str]) -> Result<Query, ErrorBody> {
 /// A sandbox's id from the path.
 pub fn sandbox_id(text: &str) -> Result<SandboxId, ErrorBody> {
     SandboxId::parse(text).map_err(|error| invalid(error.to_string()))
+}
+
+/// A snapshot's id from the path.
+pub fn snapshot_id(text: &str) -> Result<SnapshotId, ErrorBody> {
+    SnapshotId::parse(text).map_err(|error| invalid(error.to_string()))
+}
+
+/// Whether to wait until what is asked for is made: yes, unless told otherwise.
+pub fn wait(query: &Query) -> Result<bool, ErrorBody> {
+    Ok(query.bytes("wait").is_none() || query.flag("wait")?)
 }
 
 /// A process's id from the path.

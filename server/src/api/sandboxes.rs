@@ -8,13 +8,13 @@ use forkyard_protocol::{
     CreateSandbox, ImageList, KeyInfo, Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo,
 };
 
-use super::request::{idempotency_key, invalid, json, query, sandbox_id};
+use super::request::{idempotency_key, invalid, json, query, sandbox_id, wait};
 use super::{Api, ApiResult};
 use crate::action::Action;
 use crate::sandbox::ListFilter;
 
 /// Longest time that one call waits for a machine, in milliseconds; whoever wants to wait longer asks again.
-const MAX_WAIT_MS: u64 = 60_000;
+pub const MAX_WAIT_MS: u64 = 60_000;
 
 /// Machines of one page, by default and at most.
 const PAGE: (u64, u64) = (100, 1000);
@@ -35,8 +35,7 @@ pub async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult {
-    let query = query(&uri, &["wait"])?;
-    let wait = query.bytes("wait").is_none() || query.flag("wait")?;
+    let wait = wait(&query(&uri, &["wait"])?)?;
     let idempotency_key = idempotency_key(&headers)?;
     let request: CreateSandbox = json(body).await?;
     api.perform(&caller, Action::CreateSandbox { request, idempotency_key, wait }).await
@@ -56,8 +55,8 @@ pub async fn get(
     Path(id): Path<String>,
     uri: Uri,
 ) -> ApiResult {
-    let wait = query(&uri, &["wait_ms"])?.number("wait_ms", 0)?.min(MAX_WAIT_MS);
-    api.perform(&caller, Action::GetSandbox(sandbox_id(&id)?, Duration::from_millis(wait))).await
+    let wait = Duration::from_millis(query(&uri, &["wait_ms"])?.number("wait_ms", 0)?.min(MAX_WAIT_MS));
+    api.perform(&caller, Action::GetSandbox(sandbox_id(&id)?, wait)).await
 }
 
 /// Lists the machines of the project, newest first.

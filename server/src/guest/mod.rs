@@ -46,7 +46,16 @@ struct Session {
 impl Guest {
     /// Opens the channel, waiting for the guest to boot until `deadline`.
     pub async fn connect(socket: PathBuf, deadline: Instant) -> Result<Self, ErrorBody> {
-        let sender = session::open(&socket, deadline).await?;
+        Self::open(socket, deadline, session::BOOT_PATIENCE).await
+    }
+
+    /// Opens the channel to a guest that was frozen while it ran.
+    pub async fn connect_restored(socket: PathBuf, deadline: Instant) -> Result<Self, ErrorBody> {
+        Self::open(socket, deadline, session::RESTORED_PATIENCE).await
+    }
+
+    async fn open(socket: PathBuf, deadline: Instant, patience: Duration) -> Result<Self, ErrorBody> {
+        let sender = session::open(&socket, deadline, patience).await?;
         Ok(Self { socket, session: Arc::new(Mutex::new(Session { sender, failure: None })) })
     }
 
@@ -80,6 +89,16 @@ impl Guest {
         self.call(http::Method::GET, "/health", Vec::new()).await
     }
 
+    /// Puts the guest's file system at rest for a moment; [`Guest::thaw`] ends it.
+    pub async fn freeze(&self) -> Result<(), ErrorBody> {
+        self.call::<GuestHealth>(http::Method::POST, "/freeze", Vec::new()).await.map(drop)
+    }
+
+    /// Lets the guest's file system go on; an error where it went on before.
+    pub async fn thaw(&self) -> Result<(), ErrorBody> {
+        self.call::<GuestHealth>(http::Method::POST, "/thaw", Vec::new()).await.map(drop)
+    }
+
     async fn call<T: serde::de::DeserializeOwned>(
         &self,
         method: http::Method,
@@ -107,7 +126,7 @@ impl Guest {
         {
             return Err(error.clone());
         }
-        match session::open(&self.socket, Instant::now() + RECONNECT).await {
+        match session::open(&self.socket, Instant::now() + RECONNECT, session::BOOT_PATIENCE).await {
             Ok(sender) => {
                 *session = Session { sender: sender.clone(), failure: None };
                 Ok(sender)

@@ -13,7 +13,11 @@ use crate::vmm::socket;
 
 /// How long an echo may take before another preamble is sent: bytes of an earlier session may have swallowed the first. Each
 /// further one gets twice as long, since a slow guest that is sent a second while it echoes the first finds no end.
-const PREAMBLE_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const BOOT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The same for a guest that runs already and may be in the middle of a session that its host has left, as after a fork:
+/// that session takes the first preamble for a fault and ends.
+pub(super) const RESTORED_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The kernel's request for what a socket's peer has not read (`SIOCOUTQ`).
 const UNREAD: rustix::ioctl::Opcode = 0x5411;
@@ -30,10 +34,14 @@ const CONNECTION_WINDOW: u32 = 2048 * STREAM_WINDOW;
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(1));
 
 /// Opens a session: preamble, echo, HTTP/2.
-pub(super) async fn open(path: &Path, deadline: Instant) -> Result<SendRequest<GuestBody>, ErrorBody> {
+pub(super) async fn open(
+    path: &Path,
+    deadline: Instant,
+    patience: Duration,
+) -> Result<SendRequest<GuestBody>, ErrorBody> {
     let opening = async {
         let mut stream = socket::connect(path).await.map_err(|error| broken(&error))?;
-        greet(&mut stream).await.map_err(|error| broken(&error))?;
+        greet(&mut stream, patience).await.map_err(|error| broken(&error))?;
         handshake(stream).await.map_err(|error| broken(&error))
     };
     timeout_at(deadline, opening).await.unwrap_or_else(|_| {
@@ -42,8 +50,7 @@ pub(super) async fn open(path: &Path, deadline: Instant) -> Result<SendRequest<G
 }
 
 /// Sends preambles until one is echoed; what comes before the echo belongs to an earlier session.
-async fn greet(stream: &mut UnixStream) -> std::io::Result<()> {
-    let mut patience = PREAMBLE_PATIENCE;
+async fn greet(stream: &mut UnixStream, mut patience: Duration) -> std::io::Result<()> {
     loop {
         let mut preamble = [0; PREAMBLE_LEN];
         preamble[..16].copy_from_slice(&PREAMBLE_MAGIC);
@@ -164,9 +171,9 @@ mod tests {
     #[tokio::test]
     async fn a_guest_that_boots_finds_one_preamble_and_no_more() {
         let (mut host, guest) = UnixStream::pair().unwrap();
-        let greeting = tokio::spawn(async move { greet(&mut host).await.map(|()| host) });
+        let greeting = tokio::spawn(async move { greet(&mut host, BOOT_PATIENCE).await.map(|()| host) });
         // Longer than several preambles' patience.
-        tokio::time::sleep(PREAMBLE_PATIENCE * 4).await;
+        tokio::time::sleep(BOOT_PATIENCE * 4).await;
         let mut guest = guest;
         let mut preamble = [0; PREAMBLE_LEN];
         guest.read_exact(&mut preamble).await.unwrap();
@@ -184,7 +191,7 @@ mod tests {
     #[tokio::test]
     async fn a_preamble_that_was_swallowed_is_followed_by_another() {
         let (mut host, mut guest) = UnixStream::pair().unwrap();
-        let greeting = tokio::spawn(async move { greet(&mut host).await });
+        let greeting = tokio::spawn(async move { greet(&mut host, BOOT_PATIENCE).await });
         let mut preambles = [[0; PREAMBLE_LEN]; 2];
         for preamble in &mut preambles {
             guest.read_exact(preamble).await.unwrap();

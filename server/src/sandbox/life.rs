@@ -11,32 +11,33 @@ use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus};
 use tokio::time::{Instant, timeout_at};
 
 use super::manager::{BUCKET, Sandboxes, internal};
+use super::origin::Origin;
 use super::record::{End, Record};
 use super::slot::Slot;
 use crate::clock::{now_ms, now_ns};
 use crate::guest::Guest;
-use crate::image::{Image, hex};
+use crate::image::hex;
 use crate::store::Expect;
-use crate::vmm::{Machine, MachineSpec};
+use crate::vmm::{Machine, MachineSpec, whole_cpus};
 
 impl Sandboxes {
     /// Makes a machine and sees it to its end.
-    pub(super) async fn make(self: Arc<Self>, slot: Arc<Slot>, image: Image) {
-        match self.bring_up(&slot, &image).await {
+    pub(super) async fn make(self: Arc<Self>, slot: Arc<Slot>, origin: Origin) {
+        match self.bring_up(&slot, &origin).await {
             Ok(machine) => self.accompany(slot, machine).await,
             Err(end) => self.finish(&slot, &end).await,
         }
     }
 
     /// Starts a machine and boots it; one that does not come up is ended.
-    async fn bring_up(&self, slot: &Slot, image: &Image) -> Result<Arc<dyn Machine>, End> {
+    async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
         let permit = tokio::select! {
             permit = self.boots.acquire() => permit,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
         };
         let _permit = permit.map_err(|error| End::Failed(error.to_string()))?;
-        let machine = self.start(slot, image).await.map_err(|error| End::Failed(error.message))?;
-        match self.boot(slot, image, machine.as_ref()).await {
+        let machine = self.start(slot, origin).await.map_err(|error| End::Failed(error.message))?;
+        match self.boot(slot, origin, &machine).await {
             Ok(()) => Ok(machine),
             Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
         }
@@ -60,7 +61,7 @@ impl Sandboxes {
         self.finish(&slot, &end).await;
     }
 
-    async fn start(&self, slot: &Slot, image: &Image) -> Result<Arc<dyn Machine>, ErrorBody> {
+    async fn start(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, ErrorBody> {
         let view = slot.record().view;
         let dir = self.dir(slot.id());
         std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
@@ -69,9 +70,11 @@ impl Sandboxes {
         let spec = MachineSpec {
             sandbox_id: slot.id().clone(),
             dir,
-            rootfs: image.rootfs.clone(),
-            vmlinux: image.vmlinux.clone(),
-            initrd: image.initrd.clone(),
+            rootfs: origin.rootfs.clone(),
+            vmlinux: origin.vmlinux.clone(),
+            initrd: origin.initrd.clone(),
+            layers: origin.layers.clone(),
+            memory: origin.memory.clone(),
             vcpus: whole_cpus(view.cpus),
             memory_mb: view.memory_mb,
         };
@@ -79,18 +82,22 @@ impl Sandboxes {
     }
 
     /// Waits for the guest's agent and tells it who it is.
-    async fn boot(&self, slot: &Slot, image: &Image, machine: &dyn Machine) -> Result<(), End> {
+    async fn boot(&self, slot: &Slot, origin: &Origin, machine: &Arc<dyn Machine>) -> Result<(), End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
         let greeting = async {
-            let guest = Guest::connect(machine.agent_socket(), deadline).await?;
-            guest.configure(&self.guest_config(&slot.record(), image)?).await?;
+            let socket = machine.agent_socket();
+            let guest = match origin.memory {
+                Some(_) => Guest::connect_restored(socket, deadline).await?,
+                None => Guest::connect(socket, deadline).await?,
+            };
+            guest.configure(&self.guest_config(&slot.record())?).await?;
             Ok::<_, ErrorBody>(guest)
         };
         let guest = tokio::select! {
             greeted = timeout_at(deadline, greeting) => match greeted {
                 Ok(Ok(guest)) => guest,
-                Ok(Err(error)) => return Err(boot_failed(&error.message, machine).await),
-                Err(_) => return Err(boot_failed("its agent did not answer in time", machine).await),
+                Ok(Err(error)) => return Err(boot_failed(&error.message, machine.as_ref()).await),
+                Err(_) => return Err(boot_failed("its agent did not answer in time", machine.as_ref()).await),
             },
             reason = machine.exited() => return Err(End::Failed(format!("it ended while it booted: {reason}"))),
             reason = slot.stopped() => return Err(End::Terminated(reason)),
@@ -101,6 +108,7 @@ impl Sandboxes {
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
+        slot.set_machine(Some(machine.clone()));
         slot.update(|current| *current = record);
         tracing::info!(sandbox = %slot.id(), "running");
         Ok(())
@@ -109,6 +117,7 @@ impl Sandboxes {
     /// Ends a machine's process; a failure to do so becomes the reason of its end.
     async fn kill(&self, slot: &Slot, machine: &dyn Machine, end: End) -> End {
         slot.set_guest(None);
+        slot.set_machine(None);
         match machine.kill().await {
             Ok(()) => end,
             Err(error) => {
@@ -119,7 +128,7 @@ impl Sandboxes {
     }
 
     /// Deletes what is left of a machine, records its end and frees its budget, in this order.
-    async fn finish(&self, slot: &Slot, end: &End) {
+    pub(super) async fn finish(&self, slot: &Slot, end: &End) {
         if let Err(error) = self.delete_dir(slot.id()).await {
             tracing::error!(sandbox = %slot.id(), error = error.message, "the machine's files could not be deleted");
         }
@@ -148,8 +157,8 @@ impl Sandboxes {
         }
     }
 
-    fn guest_config(&self, record: &Record, image: &Image) -> Result<GuestConfig, ErrorBody> {
-        let mut env = image.manifest.env.clone();
+    fn guest_config(&self, record: &Record) -> Result<GuestConfig, ErrorBody> {
+        let mut env = record.defaults.env.clone();
         env.extend(self.settings.guest_env.clone());
         env.extend(record.env.clone());
         let id = record.view.sandbox_id.as_str();
@@ -161,8 +170,8 @@ impl Sandboxes {
             seed_base64: STANDARD.encode(crate::random::bytes::<64>()?),
             unix_time_ns: now_ns(),
             env,
-            user: image.manifest.user.clone(),
-            cwd: image.manifest.cwd.clone(),
+            user: record.defaults.user.clone(),
+            cwd: record.defaults.cwd.clone(),
             files: self.settings.guest_files.clone(),
         })
     }
@@ -171,14 +180,6 @@ impl Sandboxes {
 /// An unnamed machine ends when it is idle for so long; a named one stays.
 fn idle_timeout(record: &Record) -> Option<Duration> {
     record.view.name.is_none().then(|| Duration::from_secs(record.view.timeout_secs))
-}
-
-/// Part of a processor is a whole one to the guest.
-fn whole_cpus(cpus: f64) -> u32 {
-    // Validated when the machine was asked for: more than 0 and at most 64.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let whole = cpus.ceil() as u32;
-    whole.max(1)
 }
 
 async fn boot_failed(what: &str, machine: &dyn Machine) -> End {

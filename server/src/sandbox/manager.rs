@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId, SandboxStatus,
+    CreateSandbox, DEFAULT_IMAGE, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId,
+    SandboxStatus,
 };
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::origin::Origin;
 use super::record::{Creation, Record};
 use super::registry::{Registry, Reserved};
 use super::slot::Slot;
-use crate::image::{Image, ImageStore};
+use crate::image::ImageStore;
 use crate::quota::HostBudget;
+use crate::snapshot::Snapshots;
 use crate::store::{Expect, Store};
 use crate::vmm::Vmm;
 
@@ -28,6 +31,8 @@ const SHUTDOWN: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// Where each machine has its directory.
     pub machines_dir: PathBuf,
+    /// Where snapshots lie, on the same file system.
+    pub snapshots_dir: PathBuf,
     /// What machines may take in all.
     pub budget: HostBudget,
     /// How long a guest may take to boot, once it is its turn.
@@ -46,6 +51,7 @@ pub struct Sandboxes {
     pub(super) vmm: Arc<dyn Vmm>,
     pub(super) images: ImageStore,
     pub(super) store: Arc<dyn Store>,
+    pub(super) snapshots: Snapshots,
     pub(super) registry: Registry,
     pub(super) boots: Semaphore,
 }
@@ -60,7 +66,9 @@ impl Sandboxes {
         store: Arc<dyn Store>,
     ) -> Result<Arc<Self>, ErrorBody> {
         let boots = Semaphore::new(settings.concurrent_boots);
-        let sandboxes = Arc::new(Self { settings, vmm, images, store, registry: Registry::default(), boots });
+        let snapshots = Snapshots::open(settings.snapshots_dir.clone(), store.clone()).await?;
+        let registry = Registry::default();
+        let sandboxes = Arc::new(Self { settings, vmm, images, store, snapshots, registry, boots });
         sandboxes.recover().await?;
         Ok(sandboxes)
     }
@@ -80,14 +88,8 @@ impl Sandboxes {
             }
             None => None,
         };
-        let image = self.resolve(&request.image).await?;
-        if request.memory_mb < image.manifest.min_memory_mb {
-            let (name, least) = (&request.image, image.manifest.min_memory_mb);
-            let message =
-                format!("image '{name}' needs memory_mb of at least {least}, not {}", request.memory_mb);
-            return Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
-        }
-        let record = Record::pending(new_id()?, caller, request, image.digest.clone(), creation);
+        let origin = self.origin(&caller.project, &request).await?;
+        let record = Record::pending(new_id()?, caller, request, &origin, creation);
         let overhead = self.vmm.overhead_mb();
         let slot = match self.registry.reserve(record, caller, self.settings.budget, overhead)? {
             Reserved::Existing(slot) => return Ok(slot),
@@ -97,7 +99,7 @@ impl Sandboxes {
             self.registry.forget(slot.id());
             return Err(error);
         }
-        tokio::spawn(self.clone().make(slot.clone(), image));
+        tokio::spawn(self.clone().make(slot.clone(), origin));
         Ok(slot)
     }
 
@@ -158,10 +160,23 @@ impl Sandboxes {
         Ok(())
     }
 
-    async fn resolve(&self, name: &str) -> Result<Image, ErrorBody> {
-        let (images, name) = (self.images.clone(), name.to_owned());
+    /// What a new machine is to be made of.
+    async fn origin(&self, project: &ProjectId, request: &CreateSandbox) -> Result<Origin, ErrorBody> {
+        if let Some(id) = &request.snapshot_id {
+            let record = self.snapshots.get(project, id)?;
+            record.admits(self.vmm.accelerator(), request.cpus, request.memory_mb)?;
+            self.snapshots.verify(&record).await?;
+            return Ok(Origin::snapshot(record, &self.snapshots.path(id)));
+        }
+        let name = request.image.clone().unwrap_or_else(|| DEFAULT_IMAGE.to_owned());
+        let images = self.images.clone();
         let resolved = tokio::task::spawn_blocking(move || images.resolve(&name)).await;
-        Ok(resolved.map_err(|error| internal(&error))??)
+        Origin::image(resolved.map_err(|error| internal(&error))??, request)
+    }
+
+    /// The snapshots of this server.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
     }
 }
 
@@ -171,7 +186,7 @@ pub async fn running(slot: &Slot) -> Result<Sandbox, ErrorBody> {
     if record.view.status == SandboxStatus::Running { Ok(record.view) } else { Err(record.not_running()) }
 }
 
-fn new_id() -> Result<SandboxId, ErrorBody> {
+pub(super) fn new_id() -> Result<SandboxId, ErrorBody> {
     let text = format!("{}{}", SandboxId::PREFIX, ulid::Ulid::generate());
     SandboxId::parse(&text).map_err(|error| internal(&error))
 }

@@ -1,8 +1,10 @@
 //! Machines: who has which, and what becomes of them.
 
 mod activity;
+mod checkpoint;
 mod life;
 mod manager;
+mod origin;
 mod record;
 mod recovery;
 mod registry;

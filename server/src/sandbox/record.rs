@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, KeyId, KeyInfo, ProjectId, Sandbox, SandboxId, SandboxStatus,
+    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, ProjectId, Sandbox, SandboxId,
+    SandboxStatus,
 };
 use serde::{Deserialize, Serialize};
 
+use super::origin::Origin;
 use crate::clock::now_ms;
+use crate::snapshot::GuestDefaults;
 
 /// A machine as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +19,10 @@ pub struct Record {
     pub project: ProjectId,
     /// The key whose budget it holds.
     pub key_id: KeyId,
-    /// Environment of its processes.
+    /// What its processes start from.
+    #[serde(default)]
+    pub defaults: GuestDefaults,
+    /// Environment of its processes on top of that.
     pub env: BTreeMap<String, String>,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
@@ -37,7 +43,7 @@ impl Record {
         id: SandboxId,
         caller: &KeyInfo,
         request: CreateSandbox,
-        digest: String,
+        origin: &Origin,
         creation: Option<Creation>,
     ) -> Self {
         Self {
@@ -46,10 +52,11 @@ impl Record {
                 status: SandboxStatus::Pending,
                 reason: None,
                 name: request.name,
-                image: request.image,
-                image_digest: digest,
-                cpus: request.cpus,
-                memory_mb: request.memory_mb,
+                image: origin.image.clone(),
+                image_digest: origin.image_digest.clone(),
+                snapshot_id: origin.snapshot_id.clone(),
+                cpus: request.cpus.unwrap_or(origin.cpus),
+                memory_mb: request.memory_mb.unwrap_or(origin.memory_mb),
                 timeout_secs: request.timeout_secs,
                 labels: request.labels,
                 created_at_ms: now_ms(),
@@ -58,9 +65,33 @@ impl Record {
             },
             project: caller.project.clone(),
             key_id: caller.key_id.clone(),
+            defaults: origin.defaults.clone(),
             env: request.env,
             creation,
         }
+    }
+
+    /// A twin of this machine that is about to be made.
+    pub fn fork_of(
+        source: &Self,
+        id: SandboxId,
+        caller: &KeyInfo,
+        request: ForkSandbox,
+        creation: Option<Creation>,
+    ) -> Self {
+        let mut fork = source.clone();
+        fork.view.sandbox_id = id;
+        fork.view.status = SandboxStatus::Pending;
+        // A name is one machine's.
+        fork.view.name = None;
+        fork.view.timeout_secs = request.timeout_secs.unwrap_or(fork.view.timeout_secs);
+        fork.view.labels = request.labels.unwrap_or(fork.view.labels);
+        fork.view.created_at_ms = now_ms();
+        fork.view.started_at_ms = None;
+        fork.key_id = caller.key_id.clone();
+        fork.env.extend(request.env);
+        fork.creation = creation;
+        fork
     }
 
     /// Whether it holds budget.

@@ -62,7 +62,10 @@ impl Sandboxes {
         };
         let deadline = Instant::now() + ADOPT_DEADLINE;
         match Guest::connect(machine.agent_socket(), deadline).await {
-            Ok(guest) => slot.set_guest(Some(guest)),
+            Ok(guest) => {
+                slot.set_guest(Some(guest));
+                slot.set_machine(Some(machine.clone()));
+            }
             Err(error) => {
                 return Err(format!("its agent did not answer when the server came back: {}", error.message));
             }

@@ -178,10 +178,16 @@ fn find_repetition(
 mod tests {
     use forkyard_protocol::{CreateSandbox, KeyId, Scope};
 
+    use super::super::origin::Origin;
     use super::super::record::{Creation, End};
     use super::*;
+    use crate::snapshot::Contents;
 
     const BUDGET: HostBudget = HostBudget { memory_mb: 2000, sandboxes: 10 };
+
+    fn origin() -> Origin {
+        Origin { image: "python".into(), ..Origin::frozen(&Contents::default(), std::path::Path::new("")) }
+    }
 
     fn caller() -> KeyInfo {
         KeyInfo {
@@ -203,7 +209,7 @@ mod tests {
             SandboxId::parse(&format!("sbx_{n}")).unwrap(),
             &caller(),
             request,
-            "d".into(),
+            &origin(),
             creation,
         )
     }

@@ -1,4 +1,4 @@
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
 use tokio::sync::watch;
@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::activity::{Activity, OpenCall};
 use super::record::Record;
 use crate::guest::Guest;
+use crate::vmm::Machine;
 
 /// One machine's place in memory: its record, watched by whoever waits for a change; its guest; its activity.
 pub struct Slot {
@@ -13,6 +14,7 @@ pub struct Slot {
     record: watch::Sender<Record>,
     stop: watch::Sender<Option<String>>,
     guest: Mutex<Option<Guest>>,
+    machine: Mutex<Option<Arc<dyn Machine>>>,
     activity: Activity,
 }
 
@@ -24,6 +26,7 @@ impl Slot {
             record: watch::Sender::new(record),
             stop: watch::Sender::new(None),
             guest: Mutex::new(None),
+            machine: Mutex::new(None),
             activity: Activity::new(),
         }
     }
@@ -55,6 +58,15 @@ impl Slot {
 
     pub(super) fn set_guest(&self, guest: Option<Guest>) {
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = guest;
+    }
+
+    /// The machine while it runs.
+    pub(super) fn machine(&self) -> Option<Arc<dyn Machine>> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_machine(&self, machine: Option<Arc<dyn Machine>>) {
+        *self.machine.lock().unwrap_or_else(PoisonError::into_inner) = machine;
     }
 
     /// Changes the record and wakes whoever waits for it; answers the record as it now stands.

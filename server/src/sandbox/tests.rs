@@ -137,6 +137,7 @@ impl World {
     pub(crate) async fn server(&self) -> Arc<Sandboxes> {
         let settings = Settings {
             machines_dir: self.dir.path().join("machines"),
+            snapshots_dir: self.dir.path().join("snapshots"),
             budget: HostBudget { memory_mb: 2000, sandboxes: 100 },
             boot_deadline: Duration::from_millis(300),
             concurrent_boots: 2,
@@ -248,10 +249,10 @@ async fn bad_requests_leave_nothing() {
         change(&mut request);
         server.create(&caller(), request, None).await.err().expect("refused").code
     };
-    assert_eq!(refused(|r| r.image = "nothing".into()).await, ErrorCode::NotFound);
-    assert_eq!(refused(|r| r.image = "../x".into()).await, ErrorCode::InvalidArgument);
-    assert_eq!(refused(|r| r.cpus = 0.0).await, ErrorCode::InvalidArgument);
-    assert_eq!(refused(|r| r.memory_mb = 100_000).await, ErrorCode::InvalidArgument);
+    assert_eq!(refused(|r| r.image = Some("nothing".into())).await, ErrorCode::NotFound);
+    assert_eq!(refused(|r| r.image = Some("../x".into())).await, ErrorCode::InvalidArgument);
+    assert_eq!(refused(|r| r.cpus = Some(0.0)).await, ErrorCode::InvalidArgument);
+    assert_eq!(refused(|r| r.memory_mb = Some(100_000)).await, ErrorCode::InvalidArgument);
     assert_nothing_left(&world, &server);
 }
 

@@ -44,10 +44,43 @@ pub struct MachineSpec {
     pub vmlinux: PathBuf,
     /// The initial RAM disk that holds the agent; on the same file system as `dir`.
     pub initrd: PathBuf,
+    /// Frozen disks over the root file system, the lowest first, as [`Machine::freeze`] left them.
+    pub layers: Vec<PathBuf>,
+    /// What it goes on from, with the processors and the memory that it had then; it boots where there is none.
+    pub memory: Option<FrozenMemory>,
     /// Virtual CPUs.
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mb: u64,
+}
+
+/// A machine's memory and devices as they stood, never written to; on the same file system as the machines.
+#[derive(Debug, Clone)]
+pub struct FrozenMemory {
+    /// The guest's memory, page for page.
+    pub ram: PathBuf,
+    /// Processors and devices.
+    pub state: PathBuf,
+}
+
+/// What of a machine is frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freeze {
+    /// Its disk. The caller sees to it that the guest's file systems are at rest.
+    Disk,
+    /// Its disk and its memory, at one moment.
+    Memory,
+    /// The same, and it stands still from then on: whoever asked is to end it.
+    Halt,
+}
+
+/// What [`Machine::freeze`] took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frozen {
+    /// How long the guest stood still.
+    pub pause: Duration,
+    /// How many layers the disk has.
+    pub layers: usize,
 }
 
 /// Whether the host's kernel holds machines to their memory and processors, beyond what the monitor promises.
@@ -123,6 +156,23 @@ pub trait Machine: Send + Sync {
         self.kill()
     }
 
+    /// Freezes the machine into files in `target`, a folder that is there, empty, and on the same file system: `base.raw`,
+    /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`. They are the machine's own by hard
+    /// links or copies of what it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure
+    /// the machine runs on.
+    fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
+        let _ = (target, what);
+        Box::pin(async { Err(VmmError("this kind of machine cannot be frozen".to_owned())) })
+    }
+
     /// The last of what the guest wrote to its console, to explain a boot that failed.
     fn console_tail(&self) -> BoxFuture<'_, String>;
+}
+
+/// Part of a processor is a whole one to the guest.
+pub fn whole_cpus(cpus: f64) -> u32 {
+    // Validated when the machine was asked for: more than 0 and at most 64.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = cpus.ceil() as u32;
+    whole.max(1)
 }

@@ -19,6 +19,13 @@ pub struct Argv<'a> {
     pub memory_mb: u64,
     /// The host's time-stamp counter in kHz, if known.
     pub tsc_khz: Option<u64>,
+    /// Layers of its disk over the image; the last is the one that it writes to.
+    pub layers: usize,
+    /// Whether it goes on from frozen memory, which its monitor is then told to take in.
+    pub incoming: bool,
+    /// Whether QEMU can map its memory's file without the right to write to it: from 9.0 on
+    /// (<https://www.qemu.org/docs/master/system/invocation.html>, `memory-backend-file`, `rom`).
+    pub read_only_ram: bool,
     /// The monitor's listening socket, inherited.
     pub qmp_fd: i32,
     /// The agent channel's listening socket, inherited.
@@ -30,6 +37,16 @@ pub struct Argv<'a> {
 const SKIPPED_INITCALLS: &str = "bpf_tcp_ca_kfunc_init,load_system_certificate_list,jent_mod_init,\
     bpf_dummy_struct_ops_init,trace_eval_init,init_encrypted,crypto_algapi_init";
 
+/// The file of one of a disk's layers, in the machine's directory.
+pub fn layer_file(layer: usize) -> String {
+    format!("layer-{layer}.qcow2")
+}
+
+/// The name that QEMU knows a layer's disk by.
+pub fn disk_node(layer: usize) -> String {
+    format!("disk-{layer}")
+}
+
 impl Argv<'_> {
     /// QEMU's arguments, without the program's name.
     pub fn build(&self) -> Vec<OsString> {
@@ -40,10 +57,15 @@ impl Argv<'_> {
             Accelerator::Tcg => add(&["-accel", &format!("tcg,tb-size={TCG_CODE_MB}"), "-cpu", "qemu64"]),
             Accelerator::Kvm => add(&["-accel", "kvm", "-cpu", "host"]),
         }
-        // Without HPET an idle machine costs 0.3 % of a host CPU instead of 2 to 4 %.
-        add(&["-M", "q35,hpet=off,vmport=off,smbus=off,sata=off,usb=off"]);
-        add(&["-smp", &self.vcpus.to_string()]);
-        add(&self.memory().each_ref().map(String::as_str));
+        // One version of the machine, so that a snapshot means the same to every QEMU. Without HPET an idle machine costs
+        // 0.3 % of a host CPU instead of 2 to 4 %.
+        add(&["-M", "pc-q35-7.2,hpet=off,vmport=off,smbus=off,sata=off,usb=off,memory-backend=ram"]);
+        add(&["-smp", &self.vcpus.to_string(), "-m", &format!("{}M", self.memory_mb)]);
+        add(&["-object", &self.ram()]);
+        if self.incoming {
+            // The state that is taken in comes from a live machine and has no section for it.
+            add(&["-incoming", "defer", "-global", "migration.send-configuration=off"]);
+        }
         add(&["-nodefaults", "-no-user-config", "-display", "none"]);
         // A guest that ends stays to be asked for its last words; whoever follows it then quits.
         add(&["-no-reboot", "-no-shutdown"]);
@@ -57,9 +79,21 @@ impl Argv<'_> {
         add(&["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=agent"]);
         add(&["-blockdev", "driver=file,filename=base.raw,node-name=base-file,read-only=on,locking=off"]);
         add(&["-blockdev", "driver=raw,file=base-file,node-name=base,read-only=on"]);
-        add(&["-blockdev", "driver=file,filename=overlay.qcow2,node-name=overlay-file,discard=unmap"]);
-        add(&["-blockdev", "driver=qcow2,file=overlay-file,backing=base,node-name=disk,discard=unmap"]);
-        add(&["-device", "virtio-blk-pci,drive=disk,id=vda"]);
+        for layer in 0..self.layers {
+            let access = if layer + 1 < self.layers { "read-only=on" } else { "discard=unmap" };
+            let locking = if layer + 1 < self.layers { ",locking=off" } else { "" };
+            let backing = layer.checked_sub(1).map_or_else(|| "base".to_owned(), disk_node);
+            let (file, disk) = (layer_file(layer), disk_node(layer));
+            add(&[
+                "-blockdev",
+                &format!("driver=file,filename={file},node-name=file-{layer},{access}{locking}"),
+            ]);
+            add(&[
+                "-blockdev",
+                &format!("driver=qcow2,file=file-{layer},backing={backing},node-name={disk},{access}"),
+            ]);
+        }
+        add(&["-device", &format!("virtio-blk-pci,drive={},id=vda", disk_node(self.layers - 1))]);
         // qemu64 has no RDRAND: without this device Python waits for entropy for ever.
         add(&["-device", "virtio-rng-pci"]);
         // Without it every fork of a machine would return the same random bytes.
@@ -67,9 +101,11 @@ impl Argv<'_> {
         args.into_iter().map(OsString::from).collect()
     }
 
-    /// Where the guest's memory comes from: QEMU's own, shared with nobody.
-    fn memory(&self) -> [String; 2] {
-        ["-m".to_owned(), format!("{}M", self.memory_mb)]
+    /// The guest's memory: its file, of which the machine changes copies alone.
+    fn ram(&self) -> String {
+        let size = self.memory_mb;
+        let access = if self.read_only_ram { ",readonly=on,rom=off" } else { "" };
+        format!("memory-backend-file,id=ram,mem-path=ram,size={size}M,share=off{access}")
     }
 
     fn kernel_command_line(&self) -> String {
@@ -111,6 +147,9 @@ mod tests {
             vcpus: 2,
             memory_mb: 512,
             tsc_khz: Some(2_450_000),
+            layers: 3,
+            incoming: false,
+            read_only_ram: false,
             qmp_fd: 10,
             agent_fd: 11,
         };
@@ -129,6 +168,16 @@ mod tests {
         assert_eq!(value(&args, "-m"), "512M");
         assert_eq!(value(&args, "-name"), "guest=sbx_1");
         assert!(value(&args, "-append").contains("tsc_early_khz=2450000 tsc=reliable"));
+    }
+
+    #[test]
+    fn only_the_top_layer_is_written_to() {
+        let args = args(Accelerator::Tcg);
+        let nodes: Vec<_> = args.iter().filter(|arg| arg.contains("node-name=disk-")).collect();
+        assert_eq!(nodes.len(), 3);
+        assert!(nodes[0].contains("backing=base,") && nodes[0].contains("read-only=on"));
+        assert!(nodes[2].contains("backing=disk-1,") && !nodes[2].contains("read-only"));
+        assert!(args.iter().any(|arg| arg == "virtio-blk-pci,drive=disk-2,id=vda"));
     }
 
     #[test]
@@ -156,6 +205,9 @@ mod tests {
                 vcpus: 1,
                 memory_mb: 256,
                 tsc_khz: None,
+                layers: 1,
+                incoming: false,
+                read_only_ram: false,
                 qmp_fd: 10,
                 agent_fd: 11,
             };

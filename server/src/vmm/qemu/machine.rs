@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use forkyard_protocol::SandboxId;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio::sync::{OnceCell, broadcast, watch};
+use tokio::sync::{Mutex, OnceCell, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::process::Process;
 use super::qmp::{Event, Qmp};
-use crate::vmm::{Machine, VmmError};
+use crate::vmm::{Freeze, Frozen, Machine, VmmError};
 
 /// Bytes of the guest's console that an error shows.
 const CONSOLE_TAIL: u64 = 2048;
@@ -28,6 +28,8 @@ pub struct QemuMachine {
     dir: PathBuf,
     process: Arc<Process>,
     monitor: OnceCell<Monitor>,
+    /// Held while it is frozen.
+    pub(super) freezing: Mutex<()>,
 }
 
 /// A connection to a machine's monitor, and the task that hears its guest's end.
@@ -51,7 +53,13 @@ struct Status {
 
 impl QemuMachine {
     pub(super) fn new(sandbox_id: SandboxId, dir: PathBuf, process: Process) -> Arc<Self> {
-        Arc::new(Self { sandbox_id, dir, process: Arc::new(process), monitor: OnceCell::new() })
+        Arc::new(Self {
+            sandbox_id,
+            dir,
+            process: Arc::new(process),
+            monitor: OnceCell::new(),
+            freezing: Mutex::new(()),
+        })
     }
 
     /// The connection to its monitor, made when it is first needed.
@@ -68,6 +76,11 @@ impl QemuMachine {
             Ok(reason) => Err(VmmError(reason)),
             Err(_) => Err(error),
         }
+    }
+
+    /// The directory that all it writes lies in.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Whether the guest has ended, with a process that waits to be told to end too.
@@ -137,6 +150,10 @@ impl Machine for QemuMachine {
                 _ => self.kill().await,
             }
         })
+    }
+
+    fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
+        Box::pin(self.freeze_into(target, what))
     }
 
     fn console_tail(&self) -> BoxFuture<'_, String> {

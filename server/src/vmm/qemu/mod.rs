@@ -3,17 +3,20 @@
 mod argv;
 mod cgroup;
 mod disk;
+mod freeze;
 mod machine;
 mod process;
 mod qmp;
+mod ram;
 mod scan;
 mod tsc;
 mod version;
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,9 +26,8 @@ use forkyard_protocol::SandboxId;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::time::timeout;
 
-use self::argv::Argv;
+use self::argv::{Argv, layer_file};
 use self::cgroup::{Cgroup, Cgroups};
-use self::disk::empty_qcow2;
 use self::machine::QemuMachine;
 use self::process::{Account, Confinement, Process};
 use self::scan::Found;
@@ -39,10 +41,16 @@ const FIRST_UID: u32 = 1_879_048_192;
 /// How many of these numbers there are; two machines share one by chance only.
 const UIDS: u32 = 1 << 24;
 
+/// The group of frozen machines' files: every machine belongs to it and only sees what is linked into its directory.
+const READERS_GID: u32 = FIRST_UID - 1;
+
 /// What QEMU itself takes beyond the guest's memory, in MiB: 20 to 40 were measured, and 64 of translated code on top in
 /// software.
 const OVERHEAD_KVM_MB: u64 = 48;
 const OVERHEAD_TCG_MB: u64 = 112;
+
+/// How long frozen memory may take to be taken in: milliseconds, on a host that has nothing else to do.
+const INCOMING: Duration = Duration::from_secs(30);
 
 /// Room in a machine's files beyond the disk's own size: qcow2's tables.
 const FILE_SLACK: u64 = 256 * 1024 * 1024;
@@ -73,6 +81,7 @@ impl Qemu {
             accelerator: self.accelerator,
             tsc_khz: self.tsc_khz,
             overhead_mb: self.overhead_mb(),
+            read_only_ram: self.version >= Version { major: 9, minor: 0 },
             cgroups: self.cgroups.as_ref().ok().cloned(),
             spec,
         };
@@ -80,8 +89,17 @@ impl Qemu {
         let unproven = tokio::task::spawn_blocking(move || launch.run());
         let unproven = unproven.await.map_err(|error| VmmError(error.to_string()))??;
         // Its greeting says that QEMU took its command line.
-        match unproven.machine().qmp().await {
-            Ok(_) => Ok(unproven.keep()),
+        let proven = async {
+            let machine = unproven.machine();
+            match &unproven.state {
+                Some(state) => timeout(INCOMING, machine.take_in(state))
+                    .await
+                    .map_err(|_| VmmError("QEMU did not take the frozen memory in in time".to_owned()))?,
+                None => machine.qmp().await.map(drop),
+            }
+        };
+        match proven.await {
+            Ok(()) => Ok(unproven.keep()),
             Err(error) => {
                 unproven.machine().kill().await?;
                 Err(error)
@@ -100,7 +118,11 @@ impl Qemu {
         match timeout(ADOPTION, machine.guest_has_ended()).await {
             // It ended while nobody was there to see it.
             Ok(Ok(true)) => machine.kill().await.map(|()| None),
-            Ok(Ok(false)) => Ok(Some(machine)),
+            Ok(Ok(false)) => match timeout(ADOPTION, machine.go_on()).await {
+                Ok(Ok(())) => Ok(Some(machine)),
+                // Whoever froze it ended in the middle, and it can no longer be told to run.
+                _ => machine.kill().await.map(|()| None),
+            },
             Ok(Err(VmmError(reason))) => {
                 tracing::warn!(pid = machine.pid(), reason, "a machine's monitor cannot be reached");
                 Ok(Some(machine))
@@ -149,6 +171,7 @@ struct Launch {
     accelerator: Accelerator,
     tsc_khz: Option<u64>,
     overhead_mb: u64,
+    read_only_ram: bool,
     cgroups: Option<Cgroups>,
 }
 
@@ -158,12 +181,17 @@ impl Launch {
         let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
             .map_err(|error| VmmError(format!("the machine's directory cannot be filled: {error}")))?;
         let spec = self.spec;
+        let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
+        let state = state.map_err(|error| VmmError(format!("the frozen state cannot be read: {error}")))?;
         let args = Argv {
             sandbox_id: spec.sandbox_id.as_str(),
             accelerator: self.accelerator,
             vcpus: spec.vcpus,
             memory_mb: spec.memory_mb,
             tsc_khz: self.tsc_khz,
+            layers: spec.layers.len() + 1,
+            incoming: spec.memory.is_some(),
+            read_only_ram: self.read_only_ram,
             qmp_fd: qmp.as_raw_fd(),
             agent_fd: agent.as_raw_fd(),
         }
@@ -177,8 +205,12 @@ impl Launch {
             max_file_bytes: disk_bytes + FILE_SLACK,
             cgroup: cgroup.clone(),
         };
-        match Process::spawn(&spec.dir, &args, &[&qmp, &agent], confinement) {
-            Ok(process) => Ok(Unproven(Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)))),
+        let mut inherited = vec![qmp.as_fd(), agent.as_fd()];
+        inherited.extend(state.as_ref().map(File::as_fd));
+        match Process::spawn(&spec.dir, &args, &inherited, confinement) {
+            Ok(process) => {
+                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), state })
+            }
             Err(error) => {
                 cgroup.inspect(Cgroup::remove);
                 Err(error)
@@ -188,21 +220,25 @@ impl Launch {
 }
 
 /// A machine that nobody has been given yet. Dropped, it is killed.
-struct Unproven(Option<Arc<QemuMachine>>);
+struct Unproven {
+    machine: Option<Arc<QemuMachine>>,
+    /// What it is to go on from; QEMU has it open under the same number.
+    state: Option<File>,
+}
 
 impl Unproven {
     fn machine(&self) -> &QemuMachine {
-        self.0.as_deref().expect("it is taken out by `keep` alone, which consumes this value")
+        self.machine.as_deref().expect("it is taken out by `keep` alone, which consumes this value")
     }
 
     fn keep(mut self) -> Arc<dyn Machine> {
-        self.0.take().expect("it is taken out here alone")
+        self.machine.take().expect("it is taken out here alone")
     }
 }
 
 impl Drop for Unproven {
     fn drop(&mut self) {
-        if let Some(machine) = self.0.take()
+        if let Some(machine) = self.machine.take()
             && let Err(error) = machine.send_kill()
         {
             tracing::error!(pid = machine.pid(), %error, "a machine that nobody waited for could not be ended");
@@ -277,36 +313,45 @@ fn account(sandbox_id: &SandboxId, accelerator: Accelerator) -> Option<Account> 
         Accelerator::Kvm => std::fs::metadata("/dev/kvm").ok().map(|device| device.gid()),
         Accelerator::Tcg => None,
     };
-    Some(Account { uid, gid: kvm.filter(|gid| *gid != 0).unwrap_or(uid) })
+    Some(Account { uid, gid: kvm.filter(|gid| *gid != 0).unwrap_or(uid), readers: READERS_GID })
 }
 
 /// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent, listening.
 fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 2])> {
+    let named = |name: &str| spec.dir.join(name);
     for (source, name) in [(&spec.rootfs, "base.raw"), (&spec.vmlinux, "vmlinux"), (&spec.initrd, "initrd")] {
-        // Links: the machine keeps its files if the image is removed meanwhile, and QEMU needs no other directory.
-        std::fs::hard_link(source, spec.dir.join(name)).map_err(|error| {
-            let source = source.display();
-            if error.kind() == io::ErrorKind::CrossesDevices {
-                let hint =
-                    "images and machines must lie on one file system: set the image directory accordingly";
-                return io::Error::other(format!("{source}: {hint}"));
-            }
-            io::Error::other(format!("{source}: {error}"))
-        })?;
+        link(source, &named(name))?;
+    }
+    for (index, layer) in spec.layers.iter().enumerate() {
+        link(layer, &named(&layer_file(index)))?;
+    }
+    match &spec.memory {
+        Some(memory) => link(&memory.ram, &named("ram"))?,
+        None => freeze::make_file(&named("ram"), account)?.set_len(spec.memory_mb << 20)?,
     }
     let disk_bytes = std::fs::metadata(&spec.rootfs)?.len();
-    let overlay = spec.dir.join("overlay.qcow2");
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).open(&overlay)?.write_all(&empty_qcow2(disk_bytes))?;
+    freeze::make_layer(&named(&layer_file(spec.layers.len())), disk_bytes, account)?;
     let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?];
     if let Some(account) = account {
-        chown(&overlay, Some(account.uid), Some(account.gid))?;
         // QEMU may open what is there and make nothing: one that was taken over could otherwise put a link in the place
         // of its socket and have the server, which is root, talk to somebody else's.
         chown(&spec.dir, None, Some(account.gid))?;
         std::fs::set_permissions(&spec.dir, std::fs::Permissions::from_mode(0o710))?;
     }
     Ok((disk_bytes, listeners))
+}
+
+/// Links a file: the machine keeps it if its owner is removed meanwhile, and QEMU needs no other directory.
+fn link(source: &Path, target: &Path) -> io::Result<()> {
+    std::fs::hard_link(source, target).map_err(|error| {
+        let source = source.display();
+        if error.kind() == io::ErrorKind::CrossesDevices {
+            let hint =
+                "images, snapshots and machines must lie on one file system: set the directories accordingly";
+            return io::Error::other(format!("{source}: {hint}"));
+        }
+        io::Error::other(format!("{source}: {error}"))
+    })
 }
 
 /// Listens on a socket in a directory. QEMU inherits the socket rather than making it, so that there is no moment at which
@@ -340,6 +385,8 @@ mod tests {
             initrd: files.join("initrd"),
             vcpus: 1,
             memory_mb: 128,
+            layers: Vec::new(),
+            memory: None,
         }
     }
 

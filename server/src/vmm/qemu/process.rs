@@ -1,7 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,6 +34,8 @@ pub struct Account {
     pub uid: u32,
     /// The group's number: the one that may open `/dev/kvm`, if there is one.
     pub gid: u32,
+    /// Another group that it belongs to: the one that reads frozen machines.
+    pub readers: u32,
 }
 
 /// What a process is held to.
@@ -59,7 +60,7 @@ impl Process {
     pub fn spawn(
         dir: &Path,
         args: &[std::ffi::OsString],
-        listeners: &[&UnixListener],
+        inherited: &[BorrowedFd<'_>],
         confinement: Confinement,
     ) -> Result<Self, VmmError> {
         let failed = |error: io::Error| VmmError(format!("{PROGRAM} cannot be started: {error}"));
@@ -69,7 +70,7 @@ impl Process {
             working_dir: File::open(dir).map_err(failed)?,
             cgroup: cgroup.as_ref().map(Cgroup::entrance).transpose().map_err(failed)?,
             foreign: inheritable().map_err(failed)?,
-            inherited: listeners.iter().map(|listener| listener.as_raw_fd()).collect(),
+            inherited: inherited.iter().map(AsRawFd::as_raw_fd).collect(),
             account,
             max_file_bytes,
         };
@@ -205,7 +206,7 @@ impl Entry {
             rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
         }
         if let Some(account) = self.account {
-            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_groups(&[Gid::from_raw(account.readers)])?;
             rustix::thread::set_thread_gid(Gid::from_raw(account.gid))?;
             rustix::thread::set_thread_uid(Uid::from_raw(account.uid))?;
         }

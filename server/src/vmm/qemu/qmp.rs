@@ -56,6 +56,7 @@ pub struct Qmp {
     writer: AsyncMutex<OwnedWriteHalf>,
     waiting: Waiting,
     next_id: AtomicU64,
+    events: broadcast::WeakSender<Event>,
     reader: tokio::task::JoinHandle<()>,
 }
 
@@ -78,8 +79,15 @@ impl Qmp {
         }
         let waiting = Waiting::default();
         let (sender, events) = broadcast::channel(EVENTS);
+        let weak = sender.downgrade();
         let reader = tokio::spawn(read_messages(lines, waiting.clone(), sender));
-        let qmp = Self { writer: AsyncMutex::new(write), waiting, next_id: AtomicU64::new(1), reader };
+        let qmp = Self {
+            writer: AsyncMutex::new(write),
+            waiting,
+            next_id: AtomicU64::new(1),
+            events: weak,
+            reader,
+        };
         qmp.execute::<IgnoredAny>("qmp_capabilities", None).await?;
         Ok((qmp, events))
     }
@@ -92,6 +100,12 @@ impl Qmp {
     ) -> Result<T, VmmError> {
         let answer = self.exchange(command, arguments).await?;
         serde_json::from_value(answer).map_err(|error| failed(command, &error))
+    }
+
+    /// The events from now on; an error once the connection has ended.
+    pub fn events(&self) -> Result<broadcast::Receiver<Event>, VmmError> {
+        let sender = self.events.upgrade().ok_or_else(|| failed("events", &"the connection ended"))?;
+        Ok(sender.subscribe())
     }
 
     async fn exchange(&self, command: &str, arguments: Option<Value>) -> Result<Value, VmmError> {

@@ -1,0 +1,163 @@
+"""Machines frozen once and forked often: what survives, what is each one's own, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forkyard import (
+    AsyncSandbox,
+    CheckpointType,
+    InvalidArgument,
+    Sandbox,
+    SandboxClient,
+    SnapshotCorrupt,
+    SnapshotInfo,
+    SnapshotNotFound,
+    SnapshotStatus,
+)
+
+# An interpreter that holds state and serves it, and an open file that it goes on writing to.
+SERVER = """
+import http.server, os
+log = open("/workspace/log", "a")
+class Handler(http.server.BaseHTTPRequestHandler):
+    count = 0
+    def do_GET(self):
+        Handler.count += 1
+        log.write(f"{Handler.count}\\n"); log.flush()
+        self.send_response(200); self.end_headers()
+        self.wfile.write(f"{Handler.count}".encode())
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+"""
+
+
+def ask(machine: Sandbox) -> str:
+    """What the program inside answers."""
+    return machine.run("curl", ["-sS", "--retry", "20", "--retry-connrefused", "localhost:8000"], check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def base(client: SandboxClient) -> Iterator[Sandbox]:
+    """A machine in which a program runs that has answered twice."""
+    with Sandbox.create(image="python", client=client, env={"KEPT": "yes"}, labels={"role": "base"}) as machine:
+        machine.write_file("/workspace/server.py", SERVER)
+        machine.start("python", ["/workspace/server.py"])
+        assert [ask(machine), ask(machine)] == ["1", "2"]
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def snapshot(base: Sandbox) -> SnapshotInfo:
+    """The base with its memory."""
+    return base.checkpoint(CheckpointType.MEMORY, name="base", labels={"a": "b"})
+
+
+def test_a_snapshot_is_described(base: Sandbox, snapshot: SnapshotInfo, client: SandboxClient) -> None:
+    assert snapshot.status is SnapshotStatus.COMPLETED
+    assert snapshot.checkpoint_type is CheckpointType.MEMORY
+    assert (snapshot.name, snapshot.labels, snapshot.source) == ("base", {"a": "b"}, base.sandbox_id)
+    assert snapshot.memory_mb == 512
+    assert 0 < snapshot.size < snapshot.logical_size
+    assert client.snapshot(snapshot.snapshot_id) == snapshot
+    assert snapshot in client.snapshots()
+
+
+def test_processes_files_and_memory_survive_and_twins_are_apart(base: Sandbox, snapshot: SnapshotInfo) -> None:
+    first = Sandbox.create(snapshot_id=snapshot.snapshot_id, env={"MINE": "1"})
+    second = Sandbox.create(snapshot_id=snapshot.snapshot_id)
+    with first, second:
+        assert [ask(first), ask(first), ask(second)] == ["3", "4", "3"]
+        assert first.read_text("/workspace/log") == "1\n2\n3\n4\n"
+        assert second.read_text("/workspace/log") == "1\n2\n3\n"
+        assert first.run("sh", ["-c", "echo $KEPT $MINE"]).stdout == "yes 1\n"
+        assert base.read_text("/workspace/log") == "1\n2\n"
+        # A fork of a fork of a fork.
+        again = Sandbox.create(snapshot_id=first.checkpoint(CheckpointType.MEMORY).snapshot_id)
+        with again:
+            assert ask(again) == "5"
+            third = again.fork()[0]
+            with third:
+                assert ask(third) == "6"
+            assert again.read_text("/workspace/log") == "1\n2\n3\n4\n5\n"
+
+
+async def test_each_twin_is_its_own(snapshot: SnapshotInfo, base: Sandbox) -> None:
+    twins = await asyncio.gather(*(AsyncSandbox.create(snapshot_id=snapshot.snapshot_id) for _ in range(3)))
+    script = "hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; head -c 16 /dev/urandom | od -An -tx1"
+    try:
+        results = await asyncio.gather(*(twin.run("sh", ["-c", script], check=True) for twin in twins))
+        lines = [result.stdout.split("\n") for result in results]
+        for column in zip(*lines, strict=True):
+            assert len(set(column)) == len(twins) or column == ("",) * 3, column
+        for twin in twins:
+            before = time.time()
+            clock = float((await twin.run("date", ["+%s.%N"], check=True)).stdout)
+            assert before - 0.05 < clock < time.time() + 0.05
+            slept = await twin.run("python", ["-c", "import time; time.sleep(0.2)"], timeout=20)
+            assert slept.exit_code == 0
+    finally:
+        await asyncio.gather(*(twin.terminate() for twin in twins))
+    assert base.run("true").exit_code == 0
+
+
+def test_forks_of_a_live_machine_run_at_once(base: Sandbox) -> None:
+    forks = base.fork(3, env={"N": "x"}, labels={"role": "fork"})
+    try:
+        assert len({fork.sandbox_id for fork in forks}) == 3
+        assert [ask(fork) for fork in forks] == ["3"] * 3
+        assert all(fork.info().labels == {"role": "fork"} for fork in forks)
+        assert forks[0].run("sh", ["-c", "echo $KEPT $N"]).stdout == "yes x\n"
+    finally:
+        for fork in forks:
+            fork.terminate()
+
+
+def test_a_filesystem_snapshot_boots_with_other_memory(base: Sandbox) -> None:
+    base.write_file("/workspace/cached", "not synced by the guest")
+    snapshot = base.checkpoint()
+    assert snapshot.checkpoint_type is CheckpointType.FILESYSTEM
+    with Sandbox.create(snapshot_id=snapshot.snapshot_id, memory_mb=384, cpus=2) as machine:
+        assert machine.read_text("/workspace/cached") == "not synced by the guest"
+        assert machine.run("nproc").stdout == "2\n"
+        assert machine.run("sh", ["-c", "echo $KEPT"]).stdout == "yes\n"
+        assert not machine.run("curl", ["-s", "localhost:8000"]).ok, "no process survives a boot"
+    base.remove("/workspace/cached")
+    Sandbox.delete_snapshot(snapshot.snapshot_id)
+
+
+def test_what_is_baked_in_is_refused(snapshot: SnapshotInfo) -> None:
+    with pytest.raises(InvalidArgument, match="memory_mb 512 is baked in"):
+        Sandbox.create(snapshot_id=snapshot.snapshot_id, memory_mb=1024)
+    with pytest.raises(InvalidArgument, match="cpus 1 is baked in"):
+        Sandbox.create(snapshot_id=snapshot.snapshot_id, cpus=2)
+    with pytest.raises(InvalidArgument, match="either image or snapshot_id"):
+        Sandbox.create("python", snapshot_id=snapshot.snapshot_id)
+    with pytest.raises(SnapshotNotFound):
+        Sandbox.create(snapshot_id="snap_none")
+
+
+def test_a_snapshot_can_go_while_its_forks_run(base: Sandbox, client: SandboxClient) -> None:
+    snapshot = base.checkpoint(CheckpointType.MEMORY)
+    with Sandbox.create(snapshot_id=snapshot.snapshot_id) as fork:
+        Sandbox.delete_snapshot(snapshot.snapshot_id)
+        with pytest.raises(SnapshotNotFound):
+            client.snapshot(snapshot.snapshot_id)
+        # Pages that nobody touched yet come from its file.
+        assert fork.run("sh", ["-c", "find / -xdev -type f | head -5000 | wc -l"], timeout=60).stdout == "5000\n"
+        assert ask(fork) == "3"
+
+
+def test_a_damaged_snapshot_is_refused(base: Sandbox, server: dict[str, str]) -> None:
+    snapshot = base.checkpoint(CheckpointType.MEMORY)
+    ram = Path(server["DATA"], "snapshots", snapshot.snapshot_id, "ram")
+    with ram.open("r+b") as file:
+        file.truncate(snapshot.memory_mb * 1024 * 1024 - 4096)
+    with pytest.raises(SnapshotCorrupt, match="bytes long instead of"):
+        Sandbox.create(snapshot_id=snapshot.snapshot_id)
+    Sandbox.delete_snapshot(snapshot.snapshot_id)

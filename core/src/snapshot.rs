@@ -1,0 +1,64 @@
+use std::time::Duration;
+
+pub use forkyard_protocol::{
+    CheckpointType, CreateSnapshot, ForkSandbox, Snapshot as SnapshotInfo, SnapshotId, SnapshotStatus,
+};
+use forkyard_protocol::{ErrorCode, SandboxList, SnapshotList};
+use http::Method;
+use tokio::time::Instant;
+
+use crate::client::{CREATE_TIMEOUT, Client, Unfinished};
+use crate::error::{Error, Result};
+use crate::http::Request;
+use crate::sandbox::Sandbox;
+
+/// How long freezing a machine may take in all: its memory is written to the host's disk.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_mins(10);
+
+impl Sandbox {
+    /// Freezes the machine, which goes on running, and waits until the snapshot is on disk. Machines are made of it with
+    /// [`forkyard_protocol::CreateSandbox::snapshot_id`]. Not tried again after a failed connection: a second snapshot would come of
+    /// it.
+    pub async fn checkpoint(&self, request: CreateSnapshot) -> Result<SnapshotInfo> {
+        request.validate()?;
+        let mut call = Request::new(Method::POST, self.path("/snapshots")).json(&request)?;
+        call.repeatable = false;
+        let deadline = Instant::now() + self.client.inner.timeout.max(CHECKPOINT_TIMEOUT);
+        self.client.inner.http.call(&call, deadline).await
+    }
+
+    /// Starts twins of the machine, each with its memory, its processes and its disk as they stand, and waits until they run.
+    /// However often it is tried, so many are made; if the future is dropped, they are ended again.
+    pub async fn fork(&self, request: ForkSandbox) -> Result<Vec<Self>> {
+        request.validate()?;
+        let mut call = Request::new(Method::POST, self.path("/fork")).json(&request)?;
+        call.idempotency_key = Some(ulid::Ulid::generate().to_string());
+        let guard = Unfinished::new(&self.client, &call, true);
+        let deadline = Instant::now() + self.client.inner.timeout.max(CREATE_TIMEOUT);
+        let forks = self.client.inner.http.call::<SandboxList>(&call, deadline).await;
+        guard.settle(&forks);
+        Ok(forks?.sandboxes.into_iter().map(|fork| Self::new(self.client.clone(), fork)).collect())
+    }
+}
+
+impl Client {
+    /// A snapshot's record, by its id.
+    pub async fn snapshot(&self, id: &str) -> Result<SnapshotInfo> {
+        self.get_json(&format!("/snapshots/{}", checked(id)?)).await
+    }
+
+    /// All snapshots of the project, newest first.
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
+        Ok(self.get_json::<SnapshotList>("/snapshots").await?.snapshots)
+    }
+
+    /// Deletes a snapshot; machines that came from it go on. Deleting one that is gone fails with `not_found`.
+    pub async fn delete_snapshot(&self, id: &str) -> Result<()> {
+        let request = Request::new(Method::DELETE, format!("/snapshots/{}", checked(id)?));
+        self.inner.http.bytes(&request, self.deadline()).await.map(drop)
+    }
+}
+
+fn checked(id: &str) -> Result<SnapshotId> {
+    SnapshotId::parse(id).map_err(|error| Error::new(ErrorCode::InvalidArgument, error.to_string()))
+}

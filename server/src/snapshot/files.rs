@@ -1,0 +1,169 @@
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sparse;
+use crate::vmm::FrozenMemory;
+
+/// Files that are the image's own: checked by whoever builds it, and shared by all.
+const OF_IMAGE: [&str; 3] = ["base.raw", "vmlinux", "initrd"];
+
+/// A frozen machine's files, in the order of their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Each file with its length in bytes and, if it is not the image's, its digest (see [`sparse::digest`]).
+    pub files: BTreeMap<String, (u64, Option<String>)>,
+    /// Layers of the disk.
+    pub layers: usize,
+    /// Bytes on disk, the image's files not counted.
+    pub size_bytes: u64,
+    /// Bytes of the disk and of the memory.
+    pub logical_size_bytes: u64,
+}
+
+impl Contents {
+    /// Looks at a folder and reads its files. Blocks.
+    fn read(dir: &Path) -> io::Result<Self> {
+        let mut contents = Self::default();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let file = File::open(entry.path())?;
+            let metadata = file.metadata()?;
+            let of_image = OF_IMAGE.contains(&name.as_str());
+            if !of_image {
+                file.sync_all()?;
+                contents.size_bytes += metadata.blocks() * 512;
+            }
+            contents.layers += usize::from(name.starts_with("layer-"));
+            if name == "base.raw" || name == "ram" {
+                contents.logical_size_bytes += metadata.len();
+            }
+            let digest = if of_image { None } else { Some(sparse::digest(&file)?) };
+            contents.files.insert(name, (metadata.len(), digest));
+        }
+        Ok(contents)
+    }
+
+    /// Compares a folder's files with what was written; the error says what differs. Blocks.
+    pub fn check(&self, dir: &Path) -> Result<(), String> {
+        self.check_sizes(dir)?;
+        for (name, (_, digest)) in &self.files {
+            let Some(digest) = digest else { continue };
+            let found = File::open(dir.join(name)).and_then(|file| sparse::digest(&file));
+            if found.map_err(|error| format!("{name}: {error}"))? != *digest {
+                return Err(format!("the contents of {name} have changed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares lengths alone. Blocks.
+    pub fn check_sizes(&self, dir: &Path) -> Result<(), String> {
+        for (name, (length, _)) in &self.files {
+            let found = std::fs::metadata(dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
+            if found.len() != *length {
+                return Err(format!("{name} is {} bytes long instead of {length}", found.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk's layers, the lowest first.
+    pub fn layers(&self, dir: &Path) -> Vec<PathBuf> {
+        (0..self.layers).map(|layer| dir.join(format!("layer-{layer}.qcow2"))).collect()
+    }
+
+    /// The memory, if it is held.
+    pub fn memory(&self, dir: &Path) -> Option<FrozenMemory> {
+        let held = self.files.contains_key("ram");
+        held.then(|| FrozenMemory { ram: dir.join("ram"), state: dir.join("state") })
+    }
+}
+
+/// A folder that a machine is frozen into. Deleted with this value, unless it was published.
+#[derive(Debug)]
+pub struct Folder {
+    path: Option<PathBuf>,
+}
+
+impl Folder {
+    /// Makes a folder below `dir`, under a name that marks it as not finished. Blocks.
+    pub fn make(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(format!(".{name}"));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self { path: Some(path) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// Syncs its files and reads what is in it. Blocks.
+    pub fn seal(&self) -> io::Result<Contents> {
+        Contents::read(self.path())
+    }
+
+    /// Looks at what is in it, without reading it. Blocks.
+    pub fn list(&self) -> io::Result<Contents> {
+        let mut contents = Contents::default();
+        for entry in std::fs::read_dir(self.path())? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            contents.layers += usize::from(name.starts_with("layer-"));
+            contents.files.insert(name, (0, None));
+        }
+        Ok(contents)
+    }
+
+    /// Moves it to its place, for good. Blocks.
+    pub fn publish(mut self, target: &Path) -> io::Result<()> {
+        let path = self.path();
+        File::open(path)?.sync_all()?;
+        std::fs::rename(path, target)?;
+        self.path = None;
+        let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        File::open(parent)?.sync_all()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A handful of links: it does not keep the event loop.
+        if let Some(path) = self.path.take()
+            && let Err(error) = delete(&path)
+        {
+            tracing::error!(path = %path.display(), %error, "a half-made snapshot could not be deleted");
+        }
+    }
+}
+
+/// Deletes a snapshot's folder. Blocks.
+pub fn delete(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes what lies in the snapshots' folder and is none of these. Blocks.
+pub fn delete_others(dir: &Path, keep: &HashSet<String>) -> io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        // What is not named as a snapshot is not ours to delete.
+        if name.trim_start_matches('.').starts_with("snap_") && !keep.contains(&name) {
+            delete(&entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! Snapshots: machines frozen on disk, immutable, each a folder of hard links that holds all that a fork needs.
+//!
+//! ```text
+//! snapshots/<id>/        base.raw, vmlinux, initrd, layer-0.qcow2 …, and with memory ram and state
+//! snapshots/.<id>/       one that is being made
+//! ```
+//!
+//! The file system counts the references: what several snapshots, machines and the image share is gone with the last link, so
+//! one can be deleted while forks of it run.
+
+mod files;
+mod record;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, ProjectId, Resource, Snapshot, SnapshotId, SnapshotList, SnapshotStatus,
+};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::spawn_blocking;
+
+pub use self::files::{Contents, Folder};
+pub use self::record::{GuestDefaults, Record};
+use crate::store::{Expect, Store};
+
+const BUCKET: &str = "snapshots";
+
+/// The snapshots of this server, all records in memory; every change is in the store before it counts.
+pub struct Snapshots {
+    dir: PathBuf,
+    store: Arc<dyn Store>,
+    records: Mutex<HashMap<SnapshotId, watch::Sender<Record>>>,
+    /// Those whose files were found whole since the server started. Held while they are looked at, so that a hundred forks
+    /// at once read them once.
+    verified: AsyncMutex<HashSet<SnapshotId>>,
+}
+
+impl Snapshots {
+    /// Reads the records; what an earlier server was making when it ended has failed, and its files are deleted.
+    pub async fn open(dir: PathBuf, store: Arc<dyn Store>) -> Result<Self, ErrorBody> {
+        let mut records = HashMap::new();
+        for entry in store.list(BUCKET).await.map_err(|error| internal(&error))? {
+            let record: Record = serde_json::from_slice(&entry.value)
+                .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
+            records.insert(record.view.snapshot_id.clone(), watch::Sender::new(record));
+        }
+        let snapshots = Self { dir, store, records: Mutex::new(records), verified: AsyncMutex::default() };
+        let unfinished: Vec<SnapshotId> = snapshots
+            .lock()
+            .iter()
+            .filter(|(_, record)| record.borrow().view.status == SnapshotStatus::InProgress)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in unfinished {
+            let reason = "the server ended while the snapshot was being made";
+            snapshots.fail(&id, &ErrorBody::new(ErrorCode::FailedPrecondition, reason)).await?;
+        }
+        let (dir, keep) = (snapshots.dir.clone(), snapshots.completed());
+        run(move || files::delete_others(&dir, &keep)).await?;
+        Ok(snapshots)
+    }
+
+    /// Notes a snapshot that is about to be made.
+    pub async fn begin(&self, record: Record) -> Result<(), ErrorBody> {
+        self.persist(&record, Expect::Absent).await?;
+        self.lock().insert(record.view.snapshot_id.clone(), watch::Sender::new(record));
+        Ok(())
+    }
+
+    /// A folder for a machine to be frozen into: beside the finished ones, and deleted unless it is published.
+    pub async fn folder(&self, id: &SnapshotId) -> Result<Folder, ErrorBody> {
+        let (dir, name) = (self.dir.clone(), id.to_string());
+        run(move || Folder::make(&dir, &name)).await
+    }
+
+    /// Puts a frozen machine in its place and tells everybody.
+    pub async fn complete(&self, id: &SnapshotId, folder: Folder, pause_ms: u64) -> Result<(), ErrorBody> {
+        let (contents, folder) = run(move || Ok((folder.seal()?, folder))).await?;
+        let mut record = self.record(id)?;
+        record.view.status = SnapshotStatus::Completed;
+        record.view.pause_ms = pause_ms;
+        record.view.size_bytes = contents.size_bytes;
+        record.view.logical_size_bytes = contents.logical_size_bytes;
+        record.contents = contents;
+        let target = self.path(id);
+        run(move || folder.publish(&target)).await?;
+        // Its files were read for their digests a moment ago.
+        self.verified.lock().await.insert(id.clone());
+        self.update(record).await
+    }
+
+    /// Notes that a snapshot could not be made.
+    pub async fn fail(&self, id: &SnapshotId, error: &ErrorBody) -> Result<(), ErrorBody> {
+        let mut record = self.record(id)?;
+        record.view.status = SnapshotStatus::Failed;
+        record.view.reason = Some(error.message.clone());
+        record.failure = Some(error.code);
+        self.update(record).await
+    }
+
+    /// A snapshot of this project; another's does not exist.
+    pub fn get(&self, project: &ProjectId, id: &SnapshotId) -> Result<Record, ErrorBody> {
+        self.record(id).ok().filter(|record| record.project == *project).ok_or_else(|| unknown(id))
+    }
+
+    /// The same, once it is no longer being made.
+    pub async fn finished(&self, project: &ProjectId, id: &SnapshotId) -> Result<Record, ErrorBody> {
+        self.get(project, id)?;
+        let mut receiver = self.lock().get(id).ok_or_else(|| unknown(id))?.subscribe();
+        let finished = receiver.wait_for(|record| record.view.status != SnapshotStatus::InProgress).await;
+        finished.map(|record| record.clone()).map_err(|_| unknown(id))
+    }
+
+    /// A project's snapshots, newest first.
+    pub fn list(&self, project: &ProjectId) -> SnapshotList {
+        let mut snapshots: Vec<Snapshot> = self
+            .lock()
+            .values()
+            .map(|record| record.borrow().clone())
+            .filter(|record| record.project == *project)
+            .map(|record| record.view)
+            .collect();
+        snapshots.sort_by(|a, b| b.snapshot_id.cmp(&a.snapshot_id));
+        SnapshotList { snapshots }
+    }
+
+    /// Deletes a snapshot. Machines that came from it, and snapshots of those, keep what they need.
+    pub async fn delete(&self, project: &ProjectId, id: &SnapshotId) -> Result<(), ErrorBody> {
+        if self.get(project, id)?.view.status == SnapshotStatus::InProgress {
+            let message = format!("snapshot {id} is still being made; delete it when it is completed");
+            return Err(ErrorBody::new(ErrorCode::FailedPrecondition, message).about(Resource::Snapshot));
+        }
+        // First the record: files without one are deleted at the next start, a record without files would promise what is
+        // not there.
+        self.store.delete(BUCKET, id.to_string(), Expect::Any).await.map_err(|error| internal(&error))?;
+        self.lock().remove(id);
+        self.verified.lock().await.remove(id);
+        let path = self.path(id);
+        run(move || files::delete(&path)).await
+    }
+
+    /// Checks that a snapshot's files are what was written, once after each start of the server.
+    pub async fn verify(&self, record: &Record) -> Result<(), ErrorBody> {
+        let id = &record.view.snapshot_id;
+        let mut verified = self.verified.lock().await;
+        if verified.contains(id) {
+            let (path, contents) = (self.path(id), record.contents.clone());
+            return run(move || Ok(contents.check_sizes(&path))).await?.map_err(|what| corrupt(id, &what));
+        }
+        let (path, contents) = (self.path(id), record.contents.clone());
+        run(move || Ok(contents.check(&path))).await?.map_err(|what| corrupt(id, &what))?;
+        verified.insert(id.clone());
+        Ok(())
+    }
+
+    /// The folder of a finished snapshot.
+    pub fn path(&self, id: &SnapshotId) -> PathBuf {
+        self.dir.join(id.as_str())
+    }
+
+    /// Where snapshots lie.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn completed(&self) -> HashSet<String> {
+        let records = self.lock();
+        let completed =
+            records.iter().filter(|(_, record)| record.borrow().view.status == SnapshotStatus::Completed);
+        completed.map(|(id, _)| id.to_string()).collect()
+    }
+
+    fn record(&self, id: &SnapshotId) -> Result<Record, ErrorBody> {
+        self.lock().get(id).map(|record| record.borrow().clone()).ok_or_else(|| unknown(id))
+    }
+
+    async fn update(&self, record: Record) -> Result<(), ErrorBody> {
+        self.persist(&record, Expect::Any).await?;
+        if let Some(sender) = self.lock().get(&record.view.snapshot_id) {
+            sender.send_replace(record);
+        }
+        Ok(())
+    }
+
+    async fn persist(&self, record: &Record, expect: Expect) -> Result<(), ErrorBody> {
+        let value = serde_json::to_vec(record).map_err(|error| internal(&error))?;
+        let key = record.view.snapshot_id.to_string();
+        self.store.put(BUCKET, key, value, expect).await.map_err(|error| internal(&error))?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SnapshotId, watch::Sender<Record>>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    let done = spawn_blocking(work).await.map_err(|error| internal(&error))?;
+    done.map_err(|error| {
+        let is_full =
+            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        let code = if is_full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+        ErrorBody::new(code, format!("the host's disk: {error}")).about(Resource::Snapshot)
+    })
+}
+
+fn unknown(id: &SnapshotId) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotFound, format!("there is no snapshot {id}")).about(Resource::Snapshot)
+}
+
+fn corrupt(id: &SnapshotId, what: &str) -> ErrorBody {
+    let message = format!("snapshot {id} is damaged and no machine is made of it: {what}");
+    ErrorBody::new(ErrorCode::SnapshotCorrupt, message).about(Resource::Snapshot)
+}
+
+fn internal(error: &dyn std::fmt::Display) -> ErrorBody {
+    ErrorBody::new(ErrorCode::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
