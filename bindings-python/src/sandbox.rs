@@ -122,6 +122,21 @@ impl Sandbox {
         Ok(Call::new(async move { Json::new(&sandbox.checkpoint(request).await?) }))
     }
 
+    fn suspend(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.suspend().await?) })
+    }
+
+    fn resume(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.resume().await?) })
+    }
+
+    fn restore(&self, snapshot_id: String) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.restore(&snapshot_id).await?) })
+    }
+
     /// Starts twins; `request` is the wire's JSON.
     fn fork(&self, py: Python<'_>, request: &str) -> PyResult<Call> {
         let request = serde_json::from_str(request).map_err(|error| invalid(py, error.to_string()))?;

@@ -138,10 +138,11 @@ impl Client {
             return Ok(Sandbox::new(self.clone(), self.get(id_or_name).await?));
         }
         let name = percent_encoding::utf8_percent_encode(id_or_name, percent_encoding::NON_ALPHANUMERIC);
-        let page: SandboxPage = self.get_json(&format!("/sandboxes?name={name}&status=running")).await?;
-        let found = page.sandboxes.into_iter().next().ok_or_else(|| {
-            Error::new(ErrorCode::NotFound, format!("no running sandbox is named '{id_or_name}'"))
-        })?;
+        let page: SandboxPage = self.get_json(&format!("/sandboxes?name={name}")).await?;
+        let found =
+            page.sandboxes.into_iter().find(|sandbox| sandbox.status.is_alive()).ok_or_else(|| {
+                Error::new(ErrorCode::NotFound, format!("no sandbox is named '{id_or_name}'"))
+            })?;
         Ok(Sandbox::new(self.clone(), found))
     }
 

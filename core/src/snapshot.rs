@@ -1,13 +1,14 @@
 use std::time::Duration;
 
 pub use forkyard_protocol::{
-    CheckpointType, CreateSnapshot, ForkSandbox, Snapshot as SnapshotInfo, SnapshotId, SnapshotStatus,
+    CheckpointType, CreateSnapshot, ForkSandbox, RestoreSandbox, Snapshot as SnapshotInfo, SnapshotId,
+    SnapshotStatus,
 };
 use forkyard_protocol::{ErrorCode, SandboxList, SnapshotList};
 use http::Method;
 use tokio::time::Instant;
 
-use crate::client::{CREATE_TIMEOUT, Client, Unfinished};
+use crate::client::{CREATE_TIMEOUT, Client, SandboxInfo, Unfinished};
 use crate::error::{Error, Result};
 use crate::http::Request;
 use crate::sandbox::Sandbox;
@@ -25,6 +26,28 @@ impl Sandbox {
         call.repeatable = false;
         let deadline = Instant::now() + self.client.inner.timeout.max(CHECKPOINT_TIMEOUT);
         self.client.inner.http.call(&call, deadline).await
+    }
+
+    /// Puts the machine on disk: it holds no memory and no processor until it is resumed, by [`Sandbox::resume`] or, unless it was
+    /// made otherwise, by the next call to it. One that is there already stays there.
+    pub async fn suspend(&self) -> Result<SandboxInfo> {
+        self.post(Request::new(Method::POST, self.path("/suspend"))).await
+    }
+
+    /// Lets a suspended machine go on where it stood; where the host has no room, waits for it until the deadline.
+    pub async fn resume(&self) -> Result<SandboxInfo> {
+        self.post(Request::new(Method::POST, self.path("/resume"))).await
+    }
+
+    /// Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
+    pub async fn restore(&self, snapshot_id: &str) -> Result<SandboxInfo> {
+        let request = RestoreSandbox { snapshot_id: checked(snapshot_id)? };
+        self.post(Request::new(Method::POST, self.path("/restore")).json(&request)?).await
+    }
+
+    async fn post(&self, request: Request) -> Result<SandboxInfo> {
+        let deadline = Instant::now() + self.client.inner.timeout.max(CREATE_TIMEOUT);
+        self.client.inner.http.call(&request, deadline).await
     }
 
     /// Starts twins of the machine, each with its memory, its processes and its disk as they stand, and waits until they run.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus,
-    ServerInfo, Snapshot, SnapshotId, SnapshotList,
+    ImageList, KeyId, KeyInfo, KeyList, RestoreSandbox, Sandbox, SandboxId, SandboxList, SandboxPage,
+    SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -56,6 +56,12 @@ pub enum Action {
         /// Whether to wait.
         wait: bool,
     },
+    /// Puts a machine on disk.
+    SuspendSandbox(SandboxId),
+    /// Lets a suspended machine go on.
+    ResumeSandbox(SandboxId),
+    /// Puts a machine back to where a snapshot stands.
+    RestoreSandbox(SandboxId, RestoreSandbox),
     /// Shows a snapshot, waiting at most so long for it to be made.
     GetSnapshot(SnapshotId, Duration),
     /// Lists snapshots.
@@ -165,6 +171,16 @@ impl Service {
                 }
                 Ok(Reply::Forks(SandboxList { sandboxes }))
             }
+            Action::SuspendSandbox(id) => {
+                Ok(Reply::Sandbox(Box::new(self.sandboxes.suspend(&caller.project, &id).await?)))
+            }
+            Action::ResumeSandbox(id) => {
+                Ok(Reply::Sandbox(Box::new(self.sandboxes.resume(&caller.project, &id).await?)))
+            }
+            Action::RestoreSandbox(id, RestoreSandbox { snapshot_id }) => {
+                let restored = self.sandboxes.restore(&caller.project, &id, &snapshot_id).await?;
+                Ok(Reply::Sandbox(Box::new(restored)))
+            }
             Action::GetSnapshot(id, wait) => {
                 let snapshots = self.sandboxes.snapshots();
                 let finished = timeout(wait, snapshots.finished(&caller.project, &id)).await;
@@ -199,6 +215,9 @@ impl Service {
         call: GuestCall,
     ) -> Result<GuestReply, ErrorBody> {
         let slot = self.sandboxes.get(&caller.project, id)?;
+        if slot.record().wakes() {
+            self.sandboxes.resume(&caller.project, id).await?;
+        }
         let (guest, open_call) = slot.guest()?;
         let is_stream = call.is_stream();
         match guest.send(call.into_request()?).await {

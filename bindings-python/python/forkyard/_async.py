@@ -251,6 +251,7 @@ class AsyncSandbox:
         cpus: float | None = None,
         memory_mb: int | None = None,
         timeout_secs: int = 600,
+        auto_resume: bool = True,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         client: AsyncSandboxClient | None = None,
@@ -260,10 +261,11 @@ class AsyncSandbox:
         Args:
             image: An image's tag or digest. Default: ``python``.
             snapshot_id: A snapshot to go on from instead of an image.
-            name: A name, unique in the project. A machine with a name outlives its idle time-out.
+            name: A name, unique in the project. A machine with a name is suspended at its idle time-out.
             cpus: Virtual CPUs, above 0 and at most 64; part of one is a whole one. Default: 1, or the snapshot's.
             memory_mb: Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
-            timeout_secs: Seconds without any call after which an unnamed machine is terminated.
+            timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended.
+            auto_resume: Whether a call to it resumes it when it is suspended.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
             client: The server to ask. Default: one found by the environment (`AsyncSandboxClient`).
@@ -276,7 +278,7 @@ class AsyncSandbox:
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: The key may have no more machines.
         """
-        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, env, labels)
+        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, env, labels)
 
         async def make() -> AsyncSandbox:
             native = default_client() if client is None else client._native
@@ -371,6 +373,32 @@ class AsyncSandbox:
         """
         request = fork_request(count, env, labels, timeout_secs)
         return [type(self)(native) for native in await self._native.fork(request)]
+
+    async def suspend(self) -> SandboxInfo:
+        """Puts the machine on disk: it holds no memory and no processor until it is resumed.
+
+        `resume` does that and, unless it was made otherwise, so does the next call to it, from any program.
+
+        Raises:
+            NoSpace: The host's disk is full; the machine runs on.
+        """
+        self._record = sandbox_info(load(await self._native.suspend()))
+        return self._record
+
+    async def resume(self) -> SandboxInfo:
+        """Lets a suspended machine go on where it stood; where the host has no room, waits for it for two minutes."""
+        self._record = sandbox_info(load(await self._native.resume()))
+        return self._record
+
+    async def restore(self, snapshot_id: str) -> SandboxInfo:
+        """Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
+
+        Raises:
+            SnapshotNotFound: The project has no such snapshot.
+            InvalidArgument: The snapshot holds memory of a machine with other CPUs or memory.
+        """
+        self._record = sandbox_info(load(await self._native.restore(snapshot_id)))
+        return self._record
 
     @classmethod
     async def delete_snapshot(cls, snapshot_id: str, *, client: AsyncSandboxClient | None = None) -> None:

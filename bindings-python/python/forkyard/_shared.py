@@ -65,12 +65,14 @@ def create_request(
     cpus: float | None,
     memory_mb: int | None,
     timeout_secs: int,
+    auto_resume: bool,
     env: Mapping[str, str] | None,
     labels: Mapping[str, str] | None,
 ) -> str:
     """The wire's JSON for a new machine."""
     request: dict[str, object] = {
         "timeout_secs": timeout_secs,
+        "auto_resume": auto_resume,
         "env": dict(env or {}),
         "labels": dict(labels or {}),
     }

@@ -249,6 +249,7 @@ class Sandbox:
         cpus: float | None = None,
         memory_mb: int | None = None,
         timeout_secs: int = 600,
+        auto_resume: bool = True,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         client: SandboxClient | None = None,
@@ -258,10 +259,11 @@ class Sandbox:
         Args:
             image: An image's tag or digest. Default: ``python``.
             snapshot_id: A snapshot to go on from instead of an image.
-            name: A name, unique in the project. A machine with a name outlives its idle time-out.
+            name: A name, unique in the project. A machine with a name is suspended at its idle time-out.
             cpus: Virtual CPUs, above 0 and at most 64; part of one is a whole one. Default: 1, or the snapshot's.
             memory_mb: Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
-            timeout_secs: Seconds without any call after which an unnamed machine is terminated.
+            timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended.
+            auto_resume: Whether a call to it resumes it when it is suspended.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
             client: The server to ask. Default: one found by the environment (`SandboxClient`).
@@ -274,7 +276,7 @@ class Sandbox:
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: The key may have no more machines.
         """
-        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, env, labels)
+        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, env, labels)
 
         def make() -> Sandbox:
             native = default_client() if client is None else client._native
@@ -369,6 +371,32 @@ class Sandbox:
         """
         request = fork_request(count, env, labels, timeout_secs)
         return [type(self)(native) for native in self._native.fork(request).wait()]
+
+    def suspend(self) -> SandboxInfo:
+        """Puts the machine on disk: it holds no memory and no processor until it is resumed.
+
+        `resume` does that and, unless it was made otherwise, so does the next call to it, from any program.
+
+        Raises:
+            NoSpace: The host's disk is full; the machine runs on.
+        """
+        self._record = sandbox_info(load(self._native.suspend().wait()))
+        return self._record
+
+    def resume(self) -> SandboxInfo:
+        """Lets a suspended machine go on where it stood; where the host has no room, waits for it for two minutes."""
+        self._record = sandbox_info(load(self._native.resume().wait()))
+        return self._record
+
+    def restore(self, snapshot_id: str) -> SandboxInfo:
+        """Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
+
+        Raises:
+            SnapshotNotFound: The project has no such snapshot.
+            InvalidArgument: The snapshot holds memory of a machine with other CPUs or memory.
+        """
+        self._record = sandbox_info(load(self._native.restore(snapshot_id).wait()))
+        return self._record
 
     @classmethod
     def delete_snapshot(cls, snapshot_id: str, *, client: SandboxClient | None = None) -> None:

@@ -14,6 +14,12 @@ class SandboxStatus(str, Enum):
     """Being made."""
     RUNNING = "running"
     """Its agent answers."""
+    SUSPENDING = "suspending"
+    """Being put on disk."""
+    SUSPENDED = "suspended"
+    """On disk: it goes on where it stood when it is resumed."""
+    RESUMING = "resuming"
+    """Coming back from disk."""
     TERMINATED = "terminated"
     """Ended on purpose: by a call, its time-out or the server's end."""
     FAILED = "failed"
@@ -223,7 +229,7 @@ class SandboxInfo:
         snapshot_id: The snapshot that it went on from, if it did.
         cpus: Virtual CPUs as asked for.
         memory_mb: Memory in MiB.
-        timeout_secs: Seconds without any call after which it is terminated, unless it has a name.
+        timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended.
         labels: The caller's own marks.
         created_at: When it was asked for.
         started_at: When its agent first answered.

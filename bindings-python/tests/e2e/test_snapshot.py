@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from forkyard import (
     AsyncSandbox,
     CheckpointType,
+    FailedPrecondition,
     InvalidArgument,
     Sandbox,
     SandboxClient,
+    SandboxStatus,
     SnapshotCorrupt,
     SnapshotInfo,
     SnapshotNotFound,
@@ -161,3 +164,61 @@ def test_a_damaged_snapshot_is_refused(base: Sandbox, server: dict[str, str]) ->
     with pytest.raises(SnapshotCorrupt, match="bytes long instead of"):
         Sandbox.create(snapshot_id=snapshot.snapshot_id)
     Sandbox.delete_snapshot(snapshot.snapshot_id)
+
+
+def test_the_lid_is_closed_and_opened(base: Sandbox, client: SandboxClient) -> None:
+    with base.fork()[0] as machine:
+        assert machine.suspend().status is SandboxStatus.SUSPENDED
+        assert machine.suspend().status is SandboxStatus.SUSPENDED
+        assert machine.sandbox_id not in running_machines()
+        used = client.server_info().capacity.sandboxes
+        assert machine.resume().status is SandboxStatus.RUNNING
+        assert client.server_info().capacity.sandboxes == used + 1
+        assert ask(machine) == "3"
+        machine.suspend()
+        # Another program's call is enough.
+        assert ask(Sandbox.connect(machine.sandbox_id)) == "4"
+        before = time.time()
+        clock = float(machine.run("date", ["+%s.%N"]).stdout)
+        assert before - 0.05 < clock < time.time() + 0.05
+        machine.suspend()
+    assert client.get(machine.sandbox_id).status is SandboxStatus.TERMINATED
+
+
+def test_a_named_machine_is_suspended_when_it_is_idle(snapshot: SnapshotInfo, client: SandboxClient) -> None:
+    machine = Sandbox.create(snapshot_id=snapshot.snapshot_id, name="sleeper", timeout_secs=1, auto_resume=False)
+    with machine:
+        wait_until(lambda: client.get(machine.sandbox_id).status is SandboxStatus.SUSPENDED)
+        again = Sandbox.connect("sleeper")
+        with pytest.raises(FailedPrecondition, match="is suspended; resume it first"):
+            again.run("true")
+        again.resume()
+        assert ask(again) == "3"
+
+
+def test_a_machine_is_put_back_in_place(base: Sandbox) -> None:
+    with base.fork()[0] as machine:
+        assert ask(machine) == "3"
+        snapshot = machine.checkpoint(CheckpointType.MEMORY)
+        assert [ask(machine), ask(machine)] == ["4", "5"]
+        machine.restore(snapshot.snapshot_id)
+        assert ask(machine) == "4"
+        assert machine.read_text("/workspace/log") == "1\n2\n3\n4\n"
+        Sandbox.delete_snapshot(snapshot.snapshot_id)
+
+
+def running_machines() -> str:
+    """The command lines of all processes."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            lines.append((process / "cmdline").read_text())
+    return "\n".join(lines)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Waits until something holds, twenty seconds at the most."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -64,8 +64,8 @@ pub use sandbox::{
 };
 pub use server::{Capacity, Health, ServerInfo};
 pub use snapshot::{
-    CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, SandboxList, Snapshot, SnapshotList,
-    SnapshotStatus,
+    CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, RestoreSandbox, SandboxList, Snapshot,
+    SnapshotList, SnapshotStatus,
 };
 
 /// Largest JSON body that server and agent accept, in bytes.

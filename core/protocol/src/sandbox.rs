@@ -29,7 +29,7 @@ pub struct CreateSandbox {
     /// A snapshot to go on from instead. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<SnapshotId>,
-    /// A name, unique in the project. A named machine outlives its idle time-out. Default: none.
+    /// A name, unique in the project. A named machine is suspended at its idle time-out. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Virtual CPUs, more than 0 and at most 64. The machine gets the next whole number of them. Default: 1, or the
@@ -39,9 +39,13 @@ pub struct CreateSandbox {
     /// Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u64>,
-    /// Seconds without any call after which an unnamed machine is terminated: 1 to 2,592,000. Default: 600.
+    /// Seconds without any call after which an unnamed machine is terminated and a named one suspended: 1 to 2,592,000.
+    /// Default: 600.
     #[serde(default = "default_timeout_secs")]
     pub timeout_secs: u64,
+    /// Whether a call to it resumes it when it is suspended. Default: true.
+    #[serde(default = "default_auto_resume")]
+    pub auto_resume: bool,
     /// Environment of every process in it.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -61,6 +65,10 @@ fn default_timeout_secs() -> u64 {
     DEFAULT_TIMEOUT_SECS
 }
 
+fn default_auto_resume() -> bool {
+    true
+}
+
 impl Default for CreateSandbox {
     fn default() -> Self {
         Self {
@@ -70,6 +78,7 @@ impl Default for CreateSandbox {
             cpus: None,
             memory_mb: None,
             timeout_secs: default_timeout_secs(),
+            auto_resume: default_auto_resume(),
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
         }
@@ -143,7 +152,7 @@ pub(crate) fn validate_env(env: &BTreeMap<String, String>) -> Result<(), ErrorBo
     Ok(())
 }
 
-/// Where a machine stands. `suspended` and the states on the way there come with named machines' suspension.
+/// Where a machine stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -153,6 +162,12 @@ pub enum SandboxStatus {
     Pending,
     /// Its agent answers.
     Running,
+    /// Being put on disk.
+    Suspending,
+    /// On disk: it holds no memory and no processor, and goes on where it stood when it is resumed.
+    Suspended,
+    /// Coming back from disk.
+    Resuming,
     /// Ended on purpose: by a call, its time-out or the server's end.
     Terminated,
     /// Ended by a fault; `reason` says which.
@@ -160,9 +175,14 @@ pub enum SandboxStatus {
 }
 
 impl SandboxStatus {
-    /// Whether the machine holds budget: it runs or may still come to run.
+    /// Whether the machine has not ended: it runs, or may still come to run.
     pub fn is_alive(self) -> bool {
-        matches!(self, Self::Pending | Self::Running)
+        !matches!(self, Self::Terminated | Self::Failed)
+    }
+
+    /// Whether it holds memory on the host.
+    pub fn holds_memory(self) -> bool {
+        self.is_alive() && self != Self::Suspended
     }
 
     /// The word on the wire.
@@ -170,6 +190,9 @@ impl SandboxStatus {
         match self {
             Self::Pending => "pending",
             Self::Running => "running",
+            Self::Suspending => "suspending",
+            Self::Suspended => "suspended",
+            Self::Resuming => "resuming",
             Self::Terminated => "terminated",
             Self::Failed => "failed",
         }

@@ -7,7 +7,8 @@ use schemars::SchemaGenerator;
 use crate::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
     FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, ProcessInfo, ProcessList,
-    ProcessSpec, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    ProcessSpec, RestoreSandbox, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList,
+    StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -34,6 +35,7 @@ fn schema_now() -> serde_json::Value {
         ProcessInfo,
         ProcessList,
         ProcessSpec,
+        RestoreSandbox,
         Sandbox,
         SandboxList,
         SandboxPage,

@@ -106,6 +106,16 @@ impl ForkSandbox {
     }
 }
 
+/// Puts a machine back to where a snapshot stands: `POST /v1/sandboxes/{id}/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct RestoreSandbox {
+    /// The snapshot. One with memory must be of a machine with as many processors and as much memory.
+    pub snapshot_id: SnapshotId,
+}
+
 /// A snapshot as the API shows it. It never changes once it is `completed`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

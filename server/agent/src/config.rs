@@ -65,6 +65,9 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
         .map_err(|error| failed("the host name could not be set")(error.into()))?;
     let name = &config.hostname;
     let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost\n");
+    // A machine that was only suspended is the same as before.
+    let is_another =
+        std::fs::read_to_string("/etc/machine-id").ok().is_none_or(|id| id.trim() != config.machine_id);
     for (path, content) in [
         ("/etc/hostname", format!("{name}\n")),
         ("/etc/hosts", hosts),
@@ -72,7 +75,9 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
     ] {
         std::fs::write(path, content).map_err(failed(path))?;
     }
-    renew_boot_id().map_err(failed("the boot id could not be renewed"))?;
+    if is_another {
+        renew_boot_id().map_err(failed("the boot id could not be renewed"))?;
+    }
     config.files.iter().try_for_each(write_file)
 }
 

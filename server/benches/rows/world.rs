@@ -53,6 +53,7 @@ impl World {
         let settings = Settings {
             machines_dir: dir.path().join("machines"),
             snapshots_dir: dir.path().join("snapshots"),
+            suspended_dir: dir.path().join("suspended"),
             budget: HostBudget { memory_mb: 16_384, sandboxes: 64 },
             boot_deadline: Duration::from_mins(2),
             concurrent_boots: std::thread::available_parallelism().map_err(words)?.get(),

@@ -70,8 +70,12 @@ pub async fn get(
 pub async fn list(State(api): State<Api>, Extension(caller): Extension<KeyInfo>, uri: Uri) -> ApiResult {
     let query = query(&uri, &["name", "status", "limit", "cursor"])?;
     let status = query.text("status")?.map(|word| {
-        serde_json::from_value::<SandboxStatus>(word.into())
-            .map_err(|_| invalid("status must be pending, running, terminated or failed".to_owned()))
+        serde_json::from_value::<SandboxStatus>(word.into()).map_err(|_| {
+            invalid(
+                "status must be pending, running, suspending, suspended, resuming, terminated or failed"
+                    .to_owned(),
+            )
+        })
     });
     let limit = query.number("limit", PAGE.0)?;
     if !(1..=PAGE.1).contains(&limit) {

@@ -5,7 +5,8 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use forkyard_protocol::{
-    CreateSnapshot, ForkSandbox, KeyInfo, SandboxId, SandboxList, Snapshot, SnapshotId, SnapshotList,
+    CreateSnapshot, ForkSandbox, KeyInfo, RestoreSandbox, Sandbox, SandboxId, SandboxList, Snapshot,
+    SnapshotId, SnapshotList,
 };
 
 use super::request::{idempotency_key, json, query, sandbox_id, snapshot_id, wait};
@@ -100,4 +101,55 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> ApiResult {
     api.perform(&caller, Action::DeleteSnapshot(snapshot_id(&id)?)).await
+}
+
+/// Puts a machine on disk: it holds no memory and no processor until it is resumed.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/suspend",
+    tag = "snapshots",
+    params(("id" = SandboxId, Path, description = "The machine")),
+    responses((status = 200, body = Sandbox, description = "The machine")),
+)]
+pub async fn suspend(
+    State(api): State<Api>,
+    Extension(caller): Extension<KeyInfo>,
+    Path(id): Path<String>,
+) -> ApiResult {
+    api.perform(&caller, Action::SuspendSandbox(sandbox_id(&id)?)).await
+}
+
+/// Lets a suspended machine go on where it stood.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/resume",
+    tag = "snapshots",
+    params(("id" = SandboxId, Path, description = "The machine")),
+    responses((status = 200, body = Sandbox, description = "The machine")),
+)]
+pub async fn resume(
+    State(api): State<Api>,
+    Extension(caller): Extension<KeyInfo>,
+    Path(id): Path<String>,
+) -> ApiResult {
+    api.perform(&caller, Action::ResumeSandbox(sandbox_id(&id)?)).await
+}
+
+/// Puts a machine back to where a snapshot stands; what it did since is gone.
+#[utoipa::path(
+    post,
+    path = "/sandboxes/{id}/restore",
+    tag = "snapshots",
+    params(("id" = SandboxId, Path, description = "The machine")),
+    request_body(content = RestoreSandbox),
+    responses((status = 200, body = Sandbox, description = "The machine")),
+)]
+pub async fn restore(
+    State(api): State<Api>,
+    Extension(caller): Extension<KeyInfo>,
+    Path(id): Path<String>,
+    body: Body,
+) -> ApiResult {
+    let (id, request) = (sandbox_id(&id)?, json::<RestoreSandbox>(body).await?);
+    api.perform(&caller, Action::RestoreSandbox(id, request)).await
 }

@@ -173,6 +173,7 @@ fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
     Ok(Settings {
         machines_dir: data_dir.join("machines"),
         snapshots_dir: data_dir.join("snapshots"),
+        suspended_dir: data_dir.join("suspended"),
         budget: HostBudget { memory_mb: args.memory_mb.unwrap_or(budget.memory_mb), ..budget },
         boot_deadline: Duration::from_secs(args.boot_timeout_secs),
         concurrent_boots: std::thread::available_parallelism()?.get(),

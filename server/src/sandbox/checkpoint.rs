@@ -8,6 +8,7 @@ use forkyard_protocol::{
     Snapshot, SnapshotId, SnapshotStatus,
 };
 
+use super::life::Phase;
 use super::manager::{Sandboxes, internal};
 use super::origin::Origin;
 use super::record::{Creation, End, Record};
@@ -126,7 +127,7 @@ impl Sandboxes {
         match self.freeze_for_forks(&source).await {
             Ok(origin) => {
                 for slot in new {
-                    tokio::spawn(self.clone().make(slot, origin.clone()));
+                    tokio::spawn(self.clone().live(slot, Phase::Made(Box::new(origin.clone()))));
                 }
                 Ok(all)
             }
@@ -162,7 +163,7 @@ impl Sandboxes {
         let id = SnapshotId::parse(&name).map_err(|error| internal(&error))?;
         let folder = self.snapshots.folder(&id).await?;
         freeze(source, folder.path(), Freeze::Memory).await?;
-        let contents = folder.list().map_err(|error| internal(&error))?;
+        let contents = Contents::list(folder.path()).map_err(|error| internal(&error))?;
         let record = source.record();
         let mut origin = Origin::frozen(&contents, folder.path());
         origin.image.clone_from(&record.view.image);

@@ -8,9 +8,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::manager::{BUCKET, Sandboxes, internal};
+use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::{End, Record};
 use super::slot::Slot;
@@ -20,17 +23,36 @@ use crate::image::hex;
 use crate::store::Expect;
 use crate::vmm::{Machine, MachineSpec, whole_cpus};
 
+/// Where a machine stands in its life.
+pub(super) enum Phase {
+    /// It has room and is to be made of this.
+    Made(Box<Origin>),
+    /// Its agent answers.
+    Running(Arc<dyn Machine>),
+    /// It is on disk.
+    Suspended,
+}
+
 impl Sandboxes {
-    /// Makes a machine and sees it to its end.
-    pub(super) async fn make(self: Arc<Self>, slot: Arc<Slot>, origin: Origin) {
-        match self.bring_up(&slot, &origin).await {
-            Ok(machine) => self.accompany(slot, machine).await,
-            Err(end) => self.finish(&slot, &end).await,
-        }
+    /// Sees a machine from where it stands to its end.
+    pub(super) async fn live(self: Arc<Self>, slot: Arc<Slot>, mut phase: Phase) {
+        let Some(mut orders) = slot.take_orders() else { return };
+        let end = loop {
+            let next = match phase {
+                Phase::Made(origin) => self.bring_up(&slot, &origin).await.map(Phase::Running),
+                Phase::Running(machine) => self.accompany(&slot, machine, &mut orders).await,
+                Phase::Suspended => self.rest(&slot, &mut orders).await.map(Phase::Running),
+            };
+            match next {
+                Ok(next) => phase = next,
+                Err(end) => break end,
+            }
+        };
+        self.finish(&slot, &end).await;
     }
 
     /// Starts a machine and boots it; one that does not come up is ended.
-    async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
+    pub(super) async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
         let permit = tokio::select! {
             permit = self.boots.acquire() => permit,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
@@ -43,22 +65,71 @@ impl Sandboxes {
         }
     }
 
-    /// Sees a running machine to its end.
-    pub(super) async fn accompany(self: Arc<Self>, slot: Arc<Slot>, machine: Arc<dyn Machine>) {
-        let idle_timeout = idle_timeout(&slot.record());
-        let idle = async {
-            match idle_timeout {
-                Some(timeout) => slot.activity().idle_for(timeout).await,
-                None => std::future::pending().await,
+    /// Sees a running machine to its end or its suspension.
+    async fn accompany(
+        &self,
+        slot: &Slot,
+        machine: Arc<dyn Machine>,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Result<Phase, End> {
+        let view = slot.record().view;
+        let patience = Duration::from_secs(view.timeout_secs);
+        loop {
+            let order = tokio::select! {
+                reason = machine.exited() => return Err(self.kill(slot, machine.as_ref(), End::Failed(reason)).await),
+                reason = slot.stopped() => return Err(self.kill(slot, machine.as_ref(), End::Terminated(reason)).await),
+                () = slot.activity().idle_for(patience) => None,
+                order = orders.recv() => order,
+            };
+            let Some(order) = order else {
+                if view.name.is_none() {
+                    let end = End::Terminated(format!("no call for {} seconds", view.timeout_secs));
+                    return Err(self.kill(slot, machine.as_ref(), end).await);
+                }
+                match self.put_to_disk(slot, machine.as_ref()).await {
+                    Ok(()) => return Ok(Phase::Suspended),
+                    Err(error) => {
+                        tracing::error!(sandbox = %slot.id(), error = error.message, "an idle machine runs on");
+                        // Tried again when it has been idle for as long once more.
+                        drop(slot.activity().begin());
+                    }
+                }
+                continue;
+            };
+            match &order.wish {
+                Wish::Resume => order.answer(Ok(())),
+                Wish::Suspend => {
+                    let outcome = self.put_to_disk(slot, machine.as_ref()).await;
+                    let is_suspended = outcome.is_ok();
+                    order.answer(outcome);
+                    if is_suspended {
+                        return Ok(Phase::Suspended);
+                    }
+                }
+                Wish::Restore(origin) => {
+                    let restored = self.replace(slot, machine.as_ref(), origin).await;
+                    let outcome = restored.as_ref().map(|_| ()).map_err(|end| internal(&format!("{end:?}")));
+                    order.answer(outcome);
+                    return restored.map(Phase::Running);
+                }
             }
-        };
-        let end = tokio::select! {
-            reason = machine.exited() => End::Failed(reason),
-            reason = slot.stopped() => End::Terminated(reason),
-            () = idle => End::Terminated(format!("no call for {} seconds", slot.record().view.timeout_secs)),
-        };
-        let end = self.kill(&slot, machine.as_ref(), end).await;
-        self.finish(&slot, &end).await;
+        }
+    }
+
+    /// Ends a machine's process and starts another from a snapshot in its place.
+    async fn replace(
+        &self,
+        slot: &Slot,
+        machine: &dyn Machine,
+        origin: &Origin,
+    ) -> Result<Arc<dyn Machine>, End> {
+        slot.update(|record| record.view.status = SandboxStatus::Resuming);
+        let end = End::Terminated("it is put back to a snapshot".to_owned());
+        if let End::Failed(reason) = self.kill(slot, machine, end).await {
+            return Err(End::Failed(reason));
+        }
+        self.delete_dir(slot.id()).await.map_err(|error| End::Failed(error.message))?;
+        self.bring_up(slot, origin).await
     }
 
     async fn start(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, ErrorBody> {
@@ -104,7 +175,7 @@ impl Sandboxes {
         };
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
-        record.view.started_at_ms = Some(now_ms());
+        record.view.started_at_ms.get_or_insert_with(now_ms);
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
@@ -132,6 +203,7 @@ impl Sandboxes {
         if let Err(error) = self.delete_dir(slot.id()).await {
             tracing::error!(sandbox = %slot.id(), error = error.message, "the machine's files could not be deleted");
         }
+        self.delete_suspended(slot.id()).await;
         let mut record = slot.record();
         end.apply(&mut record);
         if let Err(error) = self.persist(&record, Expect::Any).await {
@@ -166,7 +238,8 @@ impl Sandboxes {
         let hostname = record.view.name.clone().unwrap_or_else(|| id.to_lowercase().replace('_', "-"));
         Ok(GuestConfig {
             hostname,
-            machine_id: hex(&crate::random::bytes::<16>()?),
+            // The same after a resume, another in every fork.
+            machine_id: hex(&Sha256::digest(id)[..16]),
             seed_base64: STANDARD.encode(crate::random::bytes::<64>()?),
             unix_time_ns: now_ns(),
             env,
@@ -175,11 +248,6 @@ impl Sandboxes {
             files: self.settings.guest_files.clone(),
         })
     }
-}
-
-/// An unnamed machine ends when it is idle for so long; a named one stays.
-fn idle_timeout(record: &Record) -> Option<Duration> {
-    record.view.name.is_none().then(|| Duration::from_secs(record.view.timeout_secs))
 }
 
 async fn boot_failed(what: &str, machine: &dyn Machine) -> End {

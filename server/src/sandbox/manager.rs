@@ -11,6 +11,8 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::life::Phase;
+use super::order::Wish;
 use super::origin::Origin;
 use super::record::{Creation, Record};
 use super::registry::{Registry, Reserved};
@@ -33,6 +35,8 @@ pub struct Settings {
     pub machines_dir: PathBuf,
     /// Where snapshots lie, on the same file system.
     pub snapshots_dir: PathBuf,
+    /// Where suspended machines lie, on the same file system.
+    pub suspended_dir: PathBuf,
     /// What machines may take in all.
     pub budget: HostBudget,
     /// How long a guest may take to boot, once it is its turn.
@@ -99,7 +103,7 @@ impl Sandboxes {
             self.registry.forget(slot.id());
             return Err(error);
         }
-        tokio::spawn(self.clone().make(slot.clone(), origin));
+        tokio::spawn(self.clone().live(slot.clone(), Phase::Made(Box::new(origin))));
         Ok(slot)
     }
 
@@ -141,10 +145,20 @@ impl Sandboxes {
         }
     }
 
-    /// Ends every machine, for the server's own end.
+    /// Suspends every named machine and ends the others, for the server's own end.
     pub async fn terminate_all(&self) {
-        let living = self.registry.all().into_iter().filter(|slot| slot.record().is_alive());
-        let ends = living.map(|slot| async move {
+        let running = self.registry.all().into_iter().filter(|slot| slot.record().view.status.holds_memory());
+        let ends = running.map(|slot| async move {
+            // A named machine outlives the server too.
+            if slot.record().view.name.is_some() {
+                match timeout(SHUTDOWN, slot.order(Wish::Suspend)).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => {
+                        tracing::error!(sandbox = %slot.id(), error = error.message, "not suspended");
+                    }
+                    Err(_) => tracing::error!(sandbox = %slot.id(), "not suspended in time"),
+                }
+            }
             slot.stop("the server was stopped");
             if timeout(SHUTDOWN, slot.wait_for(|record| !record.is_alive())).await.is_err() {
                 tracing::error!(sandbox = %slot.id(), "the machine did not end in time");
@@ -183,7 +197,7 @@ impl Sandboxes {
 /// Waits until a machine runs; the error says why it will not.
 pub async fn running(slot: &Slot) -> Result<Sandbox, ErrorBody> {
     let record = slot.wait_for(|record| record.view.status != SandboxStatus::Pending).await;
-    if record.view.status == SandboxStatus::Running { Ok(record.view) } else { Err(record.not_running()) }
+    if record.is_alive() { Ok(record.view) } else { Err(record.not_running()) }
 }
 
 pub(super) fn new_id() -> Result<SandboxId, ErrorBody> {

@@ -4,11 +4,13 @@ mod activity;
 mod checkpoint;
 mod life;
 mod manager;
+mod order;
 mod origin;
 mod record;
 mod recovery;
 mod registry;
 mod slot;
+mod suspend;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -24,6 +24,9 @@ pub struct Record {
     pub defaults: GuestDefaults,
     /// Environment of its processes on top of that.
     pub env: BTreeMap<String, String>,
+    /// Whether a call resumes it when it is suspended.
+    #[serde(default)]
+    pub auto_resume: bool,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
 }
@@ -67,6 +70,7 @@ impl Record {
             key_id: caller.key_id.clone(),
             defaults: origin.defaults.clone(),
             env: request.env,
+            auto_resume: request.auto_resume,
             creation,
         }
     }
@@ -94,7 +98,13 @@ impl Record {
         fork
     }
 
-    /// Whether it holds budget.
+    /// Whether a call to it, as it stands, is to resume it.
+    pub fn wakes(&self) -> bool {
+        let away = [SandboxStatus::Suspending, SandboxStatus::Suspended, SandboxStatus::Resuming];
+        self.auto_resume && away.contains(&self.view.status)
+    }
+
+    /// Whether it has not ended.
     pub fn is_alive(&self) -> bool {
         self.view.status.is_alive()
     }
@@ -107,6 +117,14 @@ impl Record {
             SandboxStatus::Pending | SandboxStatus::Running => {
                 ErrorBody::new(ErrorCode::Unavailable, format!("sandbox {id} is still starting"))
                     .retry_after_ms(500)
+            }
+            SandboxStatus::Suspending | SandboxStatus::Resuming => {
+                ErrorBody::new(ErrorCode::Unavailable, format!("sandbox {id} is being suspended or resumed"))
+                    .retry_after_ms(100)
+            }
+            SandboxStatus::Suspended => {
+                let message = format!("sandbox {id} is suspended; resume it first");
+                ErrorBody::new(ErrorCode::FailedPrecondition, message)
             }
             SandboxStatus::Terminated => {
                 ErrorBody::new(ErrorCode::SandboxLost, format!("sandbox {id} was terminated: {reason}"))

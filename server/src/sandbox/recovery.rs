@@ -8,6 +8,7 @@ use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
 use futures_util::future::{join_all, try_join_all};
 use tokio::time::Instant;
 
+use super::life::Phase;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::record::{End, Record};
 use super::slot::Slot;
@@ -28,8 +29,16 @@ impl Sandboxes {
                 .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
             let slot = Arc::new(Slot::new(record));
             self.registry.restore(slot.clone());
-            if slot.record().is_alive() {
-                left.push(slot);
+            match slot.record().view.status {
+                SandboxStatus::Suspended if self.is_on_disk(slot.id()) => {
+                    tokio::spawn(self.clone().live(slot, Phase::Suspended));
+                }
+                SandboxStatus::Suspended => {
+                    let reason = "what it was frozen into was gone when the server came back".to_owned();
+                    self.record_loss(&slot, reason).await?;
+                }
+                status if status.is_alive() => left.push(slot),
+                _ => {}
             }
         }
         let adopted = join_all(left.iter().map(|slot| self.adopt(slot))).await;
@@ -39,7 +48,9 @@ impl Sandboxes {
                 Ok(machine) => {
                     keep.insert(slot.id().clone());
                     tracing::info!(sandbox = %slot.id(), pid = machine.pid(), "adopted");
-                    tokio::spawn(self.clone().accompany(slot.clone(), machine));
+                    // Of a suspension that had not come to its end.
+                    self.delete_suspended(slot.id()).await;
+                    tokio::spawn(self.clone().live(slot.clone(), Phase::Running(machine)));
                 }
                 Err(reason) => self.record_loss(slot, reason).await?,
             }

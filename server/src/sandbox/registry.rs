@@ -68,6 +68,9 @@ impl Registry {
             {
                 return Err(name_taken(&other));
             }
+            if !other.view.status.holds_memory() {
+                continue;
+            }
             usage.memory_mb += other.view.memory_mb + overhead_mb;
             usage.sandboxes += 1;
             usage.of_key += u64::from(other.key_id == caller.key_id);
@@ -118,11 +121,29 @@ impl Registry {
     /// What living machines hold.
     pub fn usage(&self, overhead_mb: u64) -> Usage {
         let mut usage = Usage::default();
-        for record in self.lock().values().map(|slot| slot.record()).filter(Record::is_alive) {
-            usage.memory_mb += record.view.memory_mb + overhead_mb;
-            usage.sandboxes += 1;
+        for record in self.lock().values().map(|slot| slot.record()) {
+            if record.view.status.holds_memory() {
+                usage.memory_mb += record.view.memory_mb + overhead_mb;
+                usage.sandboxes += 1;
+            }
         }
         usage
+    }
+
+    /// Gives room again to a machine that was suspended, and marks it as resuming.
+    pub fn readmit(&self, slot: &Slot, budget: HostBudget, overhead_mb: u64) -> Result<(), ErrorBody> {
+        let slots = self.lock();
+        let mut usage = Usage::default();
+        for record in slots.values().map(|slot| slot.record()) {
+            if record.view.status.holds_memory() {
+                usage.memory_mb += record.view.memory_mb + overhead_mb;
+                usage.sandboxes += 1;
+            }
+        }
+        // The key's own limit was met when the machine was made.
+        admit(budget, usage, slot.record().view.memory_mb + overhead_mb, u64::MAX)?;
+        slot.update(|record| record.view.status = SandboxStatus::Resuming);
+        Ok(())
     }
 
     /// Forgets the oldest ended machines beyond those that are kept, and answers which.

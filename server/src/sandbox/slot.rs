@@ -1,12 +1,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::activity::{Activity, OpenCall};
+use super::order::{Order, Wish};
 use super::record::Record;
 use crate::guest::Guest;
 use crate::vmm::Machine;
+
+/// Orders that wait for the machine's task; more wait to be queued.
+const ORDERS: usize = 16;
 
 /// One machine's place in memory: its record, watched by whoever waits for a change; its guest; its activity.
 pub struct Slot {
@@ -16,11 +20,14 @@ pub struct Slot {
     guest: Mutex<Option<Guest>>,
     machine: Mutex<Option<Arc<dyn Machine>>>,
     activity: Activity,
+    orders: mpsc::Sender<Order>,
+    pending_orders: Mutex<Option<mpsc::Receiver<Order>>>,
 }
 
 impl Slot {
     /// A place for this record.
     pub fn new(record: Record) -> Self {
+        let (orders, pending_orders) = mpsc::channel(ORDERS);
         Self {
             id: record.view.sandbox_id.clone(),
             record: watch::Sender::new(record),
@@ -28,6 +35,8 @@ impl Slot {
             guest: Mutex::new(None),
             machine: Mutex::new(None),
             activity: Activity::new(),
+            orders,
+            pending_orders: Mutex::new(Some(pending_orders)),
         }
     }
 
@@ -83,6 +92,19 @@ impl Slot {
             // The sender lives in `self`.
             Err(_) => self.record(),
         }
+    }
+
+    /// Asks the machine's own task for something and waits until it is done.
+    pub(super) async fn order(&self, wish: Wish) -> Result<(), ErrorBody> {
+        let (order, answered) = Order::new(wish);
+        // The task is gone once the machine has ended.
+        self.orders.send(order).await.map_err(|_| self.record().not_running())?;
+        answered.await.unwrap_or_else(|_| Err(self.record().not_running()))
+    }
+
+    /// The orders to come, for the one task that owns the machine.
+    pub(super) fn take_orders(&self) -> Option<mpsc::Receiver<Order>> {
+        self.pending_orders.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Asks for the machine's end; the first reason stays.

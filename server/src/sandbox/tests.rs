@@ -138,6 +138,7 @@ impl World {
         let settings = Settings {
             machines_dir: self.dir.path().join("machines"),
             snapshots_dir: self.dir.path().join("snapshots"),
+            suspended_dir: self.dir.path().join("suspended"),
             budget: HostBudget { memory_mb: 2000, sandboxes: 100 },
             boot_deadline: Duration::from_millis(300),
             concurrent_boots: 2,

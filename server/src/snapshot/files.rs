@@ -49,6 +49,18 @@ impl Contents {
         Ok(contents)
     }
 
+    /// Looks at a folder without reading its files. Blocks.
+    pub fn list(dir: &Path) -> io::Result<Self> {
+        let mut contents = Self::default();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            contents.layers += usize::from(name.starts_with("layer-"));
+            contents.files.insert(name, (entry.metadata()?.len(), None));
+        }
+        Ok(contents)
+    }
+
     /// Compares a folder's files with what was written; the error says what differs. Blocks.
     pub fn check(&self, dir: &Path) -> Result<(), String> {
         self.check_sizes(dir)?;
@@ -110,15 +122,12 @@ impl Folder {
         Contents::read(self.path())
     }
 
-    /// Looks at what is in it, without reading it. Blocks.
-    pub fn list(&self) -> io::Result<Contents> {
-        let mut contents = Contents::default();
+    /// Syncs its files, without reading them. Blocks.
+    pub fn sync(&self) -> io::Result<()> {
         for entry in std::fs::read_dir(self.path())? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            contents.layers += usize::from(name.starts_with("layer-"));
-            contents.files.insert(name, (0, None));
+            File::open(entry?.path())?.sync_all()?;
         }
-        Ok(contents)
+        Ok(())
     }
 
     /// Moves it to its place, for good. Blocks.

@@ -21,7 +21,7 @@ use forkyard_protocol::{
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::spawn_blocking;
 
-pub use self::files::{Contents, Folder};
+pub use self::files::{Contents, Folder, delete};
 pub use self::record::{GuestDefaults, Record};
 use crate::store::{Expect, Store};
 

@@ -165,6 +165,11 @@ pub trait Machine: Send + Sync {
         Box::pin(async { Err(VmmError("this kind of machine cannot be frozen".to_owned())) })
     }
 
+    /// Lets a machine run on that [`Freeze::Halt`] left standing still.
+    fn go_on(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The last of what the guest wrote to its console, to explain a boot that failed.
     fn console_tail(&self) -> BoxFuture<'_, String>;
 }

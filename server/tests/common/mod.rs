@@ -41,6 +41,7 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
     let settings = Settings {
         machines_dir: dir.path().join("machines"),
         snapshots_dir: dir.path().join("snapshots"),
+        suspended_dir: dir.path().join("suspended"),
         budget: HostBudget { memory_mb: 4096, sandboxes: 8 },
         boot_deadline: Duration::from_mins(2),
         concurrent_boots: 2,

@@ -51,12 +51,12 @@ pub(super) fn make_layer(path: &Path, disk_bytes: u64, account: Option<Account>)
     make_file(path, account)?.write_all(&empty_qcow2(disk_bytes))
 }
 
-/// Whom a machine's files belong to, read off one of them.
-fn account_of(path: &Path) -> io::Result<Option<Account>> {
+/// Whom a machine's files belong to: its process.
+fn account_of(pid: u32) -> io::Result<Option<Account>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
-    let metadata = std::fs::metadata(path)?;
+    let metadata = std::fs::metadata(format!("/proc/{pid}"))?;
     Ok(Some(Account { uid: metadata.uid(), gid: metadata.gid(), readers: READERS_GID }))
 }
 
@@ -98,11 +98,11 @@ impl QemuMachine {
                 _ => {}
             }
         }
-        self.go_on().await
+        self.run_on().await
     }
 
     /// Lets a guest that stands still run.
-    pub(super) async fn go_on(&self) -> Result<(), VmmError> {
+    pub(super) async fn run_on(&self) -> Result<(), VmmError> {
         self.qmp().await?.execute::<IgnoredAny>("cont", None).await.map(drop)
     }
 
@@ -111,8 +111,8 @@ impl QemuMachine {
         let _one_at_a_time = self.freezing.lock().await;
         let top = self.top_layer().await?;
         let dir = self.dir().to_owned();
-        let (from, to) = (dir.clone(), target.clone());
-        blocking("the frozen machine's folder", move || prepare(&from, &to, top, what)).await?;
+        let (pid, from, to) = (self.pid(), dir.clone(), target.clone());
+        blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
         let started = Instant::now();
         let halts = what != Freeze::Disk;
         if halts {
@@ -120,7 +120,7 @@ impl QemuMachine {
         }
         let taken = self.take(&target, top, what).await;
         if halts && (what != Freeze::Halt || taken.is_err()) {
-            self.go_on().await?;
+            self.run_on().await?;
         }
         taken?;
         let pause = if halts { started.elapsed() } else { Duration::ZERO };
@@ -171,12 +171,11 @@ impl QemuMachine {
 }
 
 /// All that can be done before the guest stands still.
-fn prepare(dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()> {
+fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()> {
     for name in ["base.raw", "vmlinux", "initrd"] {
         link(&dir.join(name), &target.join(name))?;
     }
-    let own = dir.join(layer_file(top));
-    let account = account_of(&own)?;
+    let account = account_of(pid)?;
     if what != Freeze::Halt {
         let next = dir.join(layer_file(top + 1));
         // An attempt that failed may have left one.

@@ -156,6 +156,10 @@ impl Machine for QemuMachine {
         Box::pin(self.freeze_into(target, what))
     }
 
+    fn go_on(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(self.run_on())
+    }
+
     fn console_tail(&self) -> BoxFuture<'_, String> {
         Box::pin(async {
             self.read_console().await.unwrap_or_else(|error| format!("(its console cannot be read: {error})"))

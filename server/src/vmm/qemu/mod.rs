@@ -118,7 +118,7 @@ impl Qemu {
         match timeout(ADOPTION, machine.guest_has_ended()).await {
             // It ended while nobody was there to see it.
             Ok(Ok(true)) => machine.kill().await.map(|()| None),
-            Ok(Ok(false)) => match timeout(ADOPTION, machine.go_on()).await {
+            Ok(Ok(false)) => match timeout(ADOPTION, machine.run_on()).await {
                 Ok(Ok(())) => Ok(Some(machine)),
                 // Whoever froze it ended in the middle, and it can no longer be told to run.
                 _ => machine.kill().await.map(|()| None),

@@ -1,0 +1,201 @@
+//! Closing and opening the lid: a machine on disk that holds no memory and no processor, and goes on where it stood.
+//!
+//! ```text
+//! suspended/<id>/     the frozen machine: as a snapshot, but for this machine alone
+//! suspended/.<id>/    one that is being written
+//! ```
+//!
+//! The record says `suspended` only once the folder is whole, and the folder goes only once the record says `running` again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forkyard_protocol::{ErrorBody, ErrorCode, ProjectId, Sandbox, SandboxId, SandboxStatus, SnapshotId};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::manager::{Sandboxes, internal};
+use super::order::{Order, Wish};
+use super::origin::Origin;
+use super::record::End;
+use super::slot::Slot;
+use crate::snapshot::Folder;
+use crate::store::Expect;
+use crate::vmm::{Freeze, Machine};
+
+/// How long a machine may take to be put on disk or to come back: its memory is written or mapped.
+const DEADLINE: Duration = Duration::from_mins(5);
+
+impl Sandboxes {
+    /// Puts a machine on disk. One that is there already stays there.
+    pub async fn suspend(&self, project: &ProjectId, id: &SandboxId) -> Result<Sandbox, ErrorBody> {
+        self.order(project, id, Wish::Suspend).await
+    }
+
+    /// Lets a suspended machine go on. One that runs already runs on.
+    pub async fn resume(&self, project: &ProjectId, id: &SandboxId) -> Result<Sandbox, ErrorBody> {
+        self.order(project, id, Wish::Resume).await
+    }
+
+    /// Puts a machine back to where a snapshot stands, under its own id and name.
+    pub async fn restore(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        snapshot_id: &SnapshotId,
+    ) -> Result<Sandbox, ErrorBody> {
+        let view = self.registry.get(project, id)?.record().view;
+        let record = self.snapshots.get(project, snapshot_id)?;
+        record.admits(self.vmm.accelerator(), Some(view.cpus), Some(view.memory_mb))?;
+        self.snapshots.verify(&record).await?;
+        let origin = Origin::snapshot(record, &self.snapshots.path(snapshot_id));
+        self.order(project, id, Wish::Restore(Box::new(origin))).await
+    }
+
+    async fn order(&self, project: &ProjectId, id: &SandboxId, wish: Wish) -> Result<Sandbox, ErrorBody> {
+        let slot = self.registry.get(project, id)?;
+        timeout(DEADLINE, slot.order(wish)).await.unwrap_or_else(|_| {
+            let message = format!("sandbox {id} did not do as asked within {} seconds", DEADLINE.as_secs());
+            Err(ErrorBody::new(ErrorCode::Timeout, message))
+        })?;
+        Ok(slot.record().view)
+    }
+
+    /// Puts a running machine on disk and ends its process. After a failure it runs on.
+    pub(super) async fn put_to_disk(&self, slot: &Slot, machine: &dyn Machine) -> Result<(), ErrorBody> {
+        slot.update(|record| record.view.status = SandboxStatus::Suspending);
+        let mut record = slot.record();
+        record.view.status = SandboxStatus::Suspended;
+        let written = async {
+            self.write_frozen(slot.id(), machine).await?;
+            self.persist(&record, Expect::Any).await
+        };
+        if let Err(error) = written.await {
+            self.delete_suspended(slot.id()).await;
+            machine.go_on().await?;
+            slot.update(|record| record.view.status = SandboxStatus::Running);
+            return Err(error);
+        }
+        slot.set_guest(None);
+        slot.set_machine(None);
+        if let Err(error) = machine.kill().await {
+            tracing::error!(sandbox = %slot.id(), %error, "a suspended machine's process could not be ended");
+        }
+        if let Err(error) = self.delete_dir(slot.id()).await {
+            tracing::error!(sandbox = %slot.id(), error = error.message, "a suspended machine's files remain");
+        }
+        slot.update(|current| *current = record);
+        tracing::info!(sandbox = %slot.id(), "suspended");
+        Ok(())
+    }
+
+    async fn write_frozen(&self, id: &SandboxId, machine: &dyn Machine) -> Result<(), ErrorBody> {
+        let (dir, name) = (self.settings.suspended_dir.clone(), id.to_string());
+        let folder = on_disk(move || Folder::make(&dir, &name)).await?;
+        machine.freeze(folder.path().to_owned(), Freeze::Halt).await?;
+        let target = self.suspended_path(id);
+        on_disk(move || {
+            folder.sync()?;
+            folder.publish(&target)
+        })
+        .await
+    }
+
+    /// Waits for a suspended machine to be wanted again, or to be ended.
+    pub(super) async fn rest(
+        &self,
+        slot: &Slot,
+        orders: &mut mpsc::Receiver<Order>,
+    ) -> Result<Arc<dyn Machine>, End> {
+        loop {
+            let order = tokio::select! {
+                reason = slot.stopped() => return Err(End::Terminated(reason)),
+                order = orders.recv() => order,
+            };
+            let Some(order) = order else { return Err(End::Failed("nobody owns it any more".to_owned())) };
+            let origin = match &order.wish {
+                Wish::Suspend => {
+                    order.answer(Ok(()));
+                    continue;
+                }
+                Wish::Resume => self.suspended_origin(slot.id()),
+                Wish::Restore(origin) => Ok((**origin).clone()),
+            };
+            let woken = match origin {
+                Ok(origin) => self.wake(slot, &origin).await,
+                Err(error) => Ok(Err(error)),
+            };
+            match woken {
+                Ok(Ok(machine)) => {
+                    order.answer(Ok(()));
+                    return Ok(machine);
+                }
+                Ok(Err(error)) => order.answer(Err(error)),
+                Err(end) => {
+                    order.answer(Err(slot.record().not_running()));
+                    return Err(end);
+                }
+            }
+        }
+    }
+
+    /// Starts a suspended machine; where that fails it stays suspended, unless its end was asked for meanwhile.
+    async fn wake(&self, slot: &Slot, origin: &Origin) -> Result<Result<Arc<dyn Machine>, ErrorBody>, End> {
+        let overhead = self.vmm.overhead_mb();
+        if let Err(error) = self.registry.readmit(slot, self.settings.budget, overhead) {
+            return Ok(Err(error));
+        }
+        let reason = match self.bring_up(slot, origin).await {
+            Ok(machine) => {
+                self.delete_suspended(slot.id()).await;
+                drop(slot.activity().begin());
+                return Ok(Ok(machine));
+            }
+            Err(End::Failed(reason)) => reason,
+            Err(end) => return Err(end),
+        };
+        if let Err(error) = self.delete_dir(slot.id()).await {
+            return Err(End::Failed(error.message));
+        }
+        slot.update(|record| record.view.status = SandboxStatus::Suspended);
+        let message = format!("sandbox {} could not be resumed and stays suspended: {reason}", slot.id());
+        Ok(Err(ErrorBody::new(ErrorCode::Unavailable, message).retry_after_ms(1000)))
+    }
+
+    /// What a suspended machine goes on from.
+    fn suspended_origin(&self, id: &SandboxId) -> Result<Origin, ErrorBody> {
+        let path = self.suspended_path(id);
+        let contents = crate::snapshot::Contents::list(&path).map_err(|error| internal(&error))?;
+        Ok(Origin::frozen(&contents, &path))
+    }
+
+    /// Whether a machine's frozen files are there, whole.
+    pub(super) fn is_on_disk(&self, id: &SandboxId) -> bool {
+        self.suspended_path(id).is_dir()
+    }
+
+    pub(super) async fn delete_suspended(&self, id: &SandboxId) {
+        let path = self.suspended_path(id);
+        let deleted = on_disk(move || crate::snapshot::delete(&path)).await;
+        if let Err(error) = deleted {
+            tracing::error!(sandbox = %id, error = error.message, "what it was frozen into could not be deleted");
+        }
+    }
+
+    fn suspended_path(&self, id: &SandboxId) -> PathBuf {
+        self.settings.suspended_dir.join(id.as_str())
+    }
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, ErrorBody> {
+    let done = spawn_blocking(work).await.map_err(|error| internal(&error))?;
+    done.map_err(|error| {
+        let is_full = error.kind() == std::io::ErrorKind::StorageFull;
+        let code = if is_full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+        ErrorBody::new(code, format!("the host's disk: {error}"))
+    })
+}
