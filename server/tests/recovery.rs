@@ -110,7 +110,10 @@ async fn a_server_killed_among_ten_creates_leaves_nothing_that_is_not_accounted_
     }
     server.kill();
     for create in creates {
-        assert_eq!(create.await.unwrap().err().map(|error| error.code), Some(ErrorCode::Connection));
+        // One that was quick has its machine.
+        if let Err(error) = create.await.unwrap() {
+            assert_eq!(error.code, ErrorCode::Connection);
+        }
     }
 
     let server = Server::start(&images, dir).await;

@@ -20,7 +20,7 @@ use crate::world::{Outcome, World};
 
 /// All rows; those in one group are measured together.
 const GROUPS: [&[&str]; 6] = [
-    &["create_boot"],
+    &["create_restore"],
     &["run_overhead"],
     &["file_256mb_up", "file_256mb_down"],
     &["client_python_sync", "client_python_async"],
@@ -30,7 +30,7 @@ const GROUPS: [&[&str]; 6] = [
 
 async fn measure(world: &World, group: &[&str]) -> Outcome<Vec<Measured>> {
     Ok(match group[0] {
-        "create_boot" => vec![machine_rows::create_boot(world).await?],
+        "create_restore" => vec![machine_rows::create_restore(world).await?],
         "run_overhead" => vec![machine_rows::run_overhead(world).await?],
         "file_256mb_up" => file_rows::file_256mb(world).await?.into(),
         "client_python_sync" => client_rows::client_python(world).await?.into(),

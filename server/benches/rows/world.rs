@@ -18,7 +18,7 @@ use forkyard_server::quota::HostBudget;
 use forkyard_server::sandbox::{Sandboxes, Settings};
 use forkyard_server::store::SqliteStore;
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, Machine, MachineSpec, Vmm};
+use forkyard_server::vmm::{Accelerator, FrozenMemory, Machine, MachineSpec, Vmm};
 use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ impl World {
             machines_dir: dir.path().join("machines"),
             snapshots_dir: dir.path().join("snapshots"),
             suspended_dir: dir.path().join("suspended"),
+            templates_dir: dir.path().join("templates"),
+            template_budget_bytes: 4 << 30,
             budget: HostBudget { memory_mb: 16_384, sandboxes: 64 },
             boot_deadline: Duration::from_mins(2),
             concurrent_boots: std::thread::available_parallelism().map_err(words)?.get(),
@@ -107,26 +109,29 @@ impl World {
         slot.guest().map(|(guest, _)| guest).map_err(words)
     }
 
-    /// A machine that no server knows: QEMU on the same files, until its agent takes commands.
+    /// A machine that no server knows: QEMU on the template's files, until its agent takes commands.
     pub async fn bare_machine(&self, number: usize) -> Outcome<(Arc<dyn Machine>, Guest, PathBuf)> {
         let id = SandboxId::parse(&format!("sbx_bare{number}")).map_err(words)?;
         let dir = self.dir.path().join("bare").join(id.as_str());
         std::fs::create_dir_all(&dir).map_err(words)?;
-        let Image { rootfs, vmlinux, initrd, manifest, .. } = self.image.clone();
+        let manifest = self.image.manifest.clone();
+        let template = std::fs::read_dir(self.dir.path().join("templates")).map_err(words)?.next();
+        let template = template.ok_or("no template was made")?.map_err(words)?.path();
+        let file = |name: &str| template.join(name);
         let spec = MachineSpec {
             sandbox_id: id,
             dir: dir.clone(),
-            rootfs,
-            vmlinux,
-            initrd,
+            rootfs: file("base.raw"),
+            vmlinux: file("vmlinux"),
+            initrd: file("initrd"),
             vcpus: 1,
             memory_mb: MEMORY_MB,
-            layers: Vec::new(),
-            memory: None,
+            layers: vec![file("layer-0.qcow2")],
+            memory: Some(FrozenMemory { ram: file("ram"), state: file("state") }),
         };
         let machine = self.vmm.start(spec).await.map_err(words)?;
         let deadline = Instant::now() + Duration::from_mins(2);
-        let guest = Guest::connect(machine.agent_socket(), deadline).await.map_err(words)?;
+        let guest = Guest::connect_restored(machine.agent_socket(), deadline).await.map_err(words)?;
         let config = GuestConfig {
             hostname: "bare".to_owned(),
             machine_id: "0".repeat(32),

@@ -45,6 +45,9 @@ pub struct ServeArgs {
     /// Memory that machines may take in all, in MiB [default: nine tenths of what is available at the start].
     #[arg(long, env = "FORKYARD_MEMORY_MB")]
     memory_mb: Option<u64>,
+    /// Disk space in MiB for images that were booted once and are forked from then on; 0 boots every machine.
+    #[arg(long, env = "FORKYARD_TEMPLATE_MB", default_value_t = 16_384)]
+    template_mb: u64,
     /// Seconds that a guest may take to boot.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     boot_timeout_secs: u64,
@@ -174,6 +177,8 @@ fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
         machines_dir: data_dir.join("machines"),
         snapshots_dir: data_dir.join("snapshots"),
         suspended_dir: data_dir.join("suspended"),
+        templates_dir: data_dir.join("templates"),
+        template_budget_bytes: args.template_mb << 20,
         budget: HostBudget { memory_mb: args.memory_mb.unwrap_or(budget.memory_mb), ..budget },
         boot_deadline: Duration::from_secs(args.boot_timeout_secs),
         concurrent_boots: std::thread::available_parallelism()?.get(),

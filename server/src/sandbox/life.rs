@@ -17,6 +17,7 @@ use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::{End, Record};
 use super::slot::Slot;
+use super::template::{Found, Kind, Making};
 use crate::clock::{now_ms, now_ns};
 use crate::guest::Guest;
 use crate::image::hex;
@@ -53,13 +54,18 @@ impl Sandboxes {
 
     /// Starts a machine and boots it; one that does not come up is ended.
     pub(super) async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
+        let (origin, making) = tokio::select! {
+            found = self.template(slot, origin) => found,
+            reason = slot.stopped() => return Err(End::Terminated(reason)),
+        };
         let permit = tokio::select! {
             permit = self.boots.acquire() => permit,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
         };
         let _permit = permit.map_err(|error| End::Failed(error.to_string()))?;
+        let origin = &origin;
         let machine = self.start(slot, origin).await.map_err(|error| End::Failed(error.message))?;
-        match self.boot(slot, origin, &machine).await {
+        match self.boot(slot, origin, making, &machine).await {
             Ok(()) => Ok(machine),
             Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
         }
@@ -132,6 +138,29 @@ impl Sandboxes {
         self.bring_up(slot, origin).await
     }
 
+    /// What a machine of an image goes on from: its template, or the right to make it. Without either it boots.
+    async fn template(&self, slot: &Slot, origin: &Origin) -> (Origin, Option<Making>) {
+        if !origin.is_image() || self.settings.template_budget_bytes == 0 {
+            return (origin.clone(), None);
+        }
+        let view = slot.record().view;
+        let kind = Kind {
+            image_digest: &origin.image_digest,
+            vcpus: whole_cpus(view.cpus),
+            memory_mb: view.memory_mb,
+            accelerator: self.vmm.accelerator().as_str(),
+            vmm: &self.vmm.version(),
+        };
+        match self.templates.find(&kind, origin).await {
+            Ok(Found::Template(template)) => (*template, None),
+            Ok(Found::Missing(making)) => (origin.clone(), Some(making)),
+            Err(error) => {
+                tracing::warn!(sandbox = %slot.id(), error = error.message, "a machine boots without a template");
+                (origin.clone(), None)
+            }
+        }
+    }
+
     async fn start(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, ErrorBody> {
         let view = slot.record().view;
         let dir = self.dir(slot.id());
@@ -153,7 +182,13 @@ impl Sandboxes {
     }
 
     /// Waits for the guest's agent and tells it who it is.
-    async fn boot(&self, slot: &Slot, origin: &Origin, machine: &Arc<dyn Machine>) -> Result<(), End> {
+    async fn boot(
+        &self,
+        slot: &Slot,
+        origin: &Origin,
+        making: Option<Making>,
+        machine: &Arc<dyn Machine>,
+    ) -> Result<(), End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
         let greeting = async {
             let socket = machine.agent_socket();
@@ -161,6 +196,12 @@ impl Sandboxes {
                 Some(_) => Guest::connect_restored(socket, deadline).await?,
                 None => Guest::connect(socket, deadline).await?,
             };
+            // Before the guest learns whose it is: a template is nobody's.
+            if let Some(making) = making
+                && let Err(error) = self.templates.make(making, machine.as_ref()).await
+            {
+                tracing::warn!(sandbox = %slot.id(), error = error.message, "no template was made of a machine");
+            }
             guest.configure(&self.guest_config(&slot.record())?).await?;
             Ok::<_, ErrorBody>(guest)
         };

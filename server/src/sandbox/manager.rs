@@ -17,6 +17,7 @@ use super::origin::Origin;
 use super::record::{Creation, Record};
 use super::registry::{Registry, Reserved};
 use super::slot::Slot;
+use super::template::Templates;
 use crate::image::ImageStore;
 use crate::quota::HostBudget;
 use crate::snapshot::Snapshots;
@@ -37,6 +38,10 @@ pub struct Settings {
     pub snapshots_dir: PathBuf,
     /// Where suspended machines lie, on the same file system.
     pub suspended_dir: PathBuf,
+    /// Where templates lie, on the same file system.
+    pub templates_dir: PathBuf,
+    /// Bytes on disk that templates may take in all; none are made where it is zero.
+    pub template_budget_bytes: u64,
     /// What machines may take in all.
     pub budget: HostBudget,
     /// How long a guest may take to boot, once it is its turn.
@@ -56,6 +61,7 @@ pub struct Sandboxes {
     pub(super) images: ImageStore,
     pub(super) store: Arc<dyn Store>,
     pub(super) snapshots: Snapshots,
+    pub(super) templates: Templates,
     pub(super) registry: Registry,
     pub(super) boots: Semaphore,
 }
@@ -72,7 +78,9 @@ impl Sandboxes {
         let boots = Semaphore::new(settings.concurrent_boots);
         let snapshots = Snapshots::open(settings.snapshots_dir.clone(), store.clone()).await?;
         let registry = Registry::default();
-        let sandboxes = Arc::new(Self { settings, vmm, images, store, snapshots, registry, boots });
+        let templates = Templates::open(settings.templates_dir.clone(), settings.template_budget_bytes);
+        let sandboxes =
+            Arc::new(Self { settings, vmm, images, store, snapshots, templates, registry, boots });
         sandboxes.recover().await?;
         Ok(sandboxes)
     }

@@ -11,6 +11,7 @@ mod recovery;
 mod registry;
 mod slot;
 mod suspend;
+mod template;
 #[cfg(test)]
 pub(crate) mod tests;
 

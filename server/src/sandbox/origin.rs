@@ -82,6 +82,24 @@ impl Origin {
         }
     }
 
+    /// The same machine, going on from where its template was frozen.
+    pub fn going_on_from(&self, contents: &Contents, dir: &Path) -> Self {
+        let frozen = Self::frozen(contents, dir);
+        Self {
+            rootfs: frozen.rootfs,
+            vmlinux: frozen.vmlinux,
+            initrd: frozen.initrd,
+            layers: frozen.layers,
+            memory: frozen.memory,
+            ..self.clone()
+        }
+    }
+
+    /// Whether it is an image as it was built, of which a template can be made.
+    pub fn is_image(&self) -> bool {
+        self.memory.is_none() && self.layers.is_empty()
+    }
+
     /// The files of a frozen machine; everything else is for the caller to say.
     pub fn frozen(contents: &Contents, dir: &Path) -> Self {
         Self {

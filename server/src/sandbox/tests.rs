@@ -139,6 +139,8 @@ impl World {
             machines_dir: self.dir.path().join("machines"),
             snapshots_dir: self.dir.path().join("snapshots"),
             suspended_dir: self.dir.path().join("suspended"),
+            templates_dir: self.dir.path().join("templates"),
+            template_budget_bytes: 4 << 30,
             budget: HostBudget { memory_mb: 2000, sandboxes: 100 },
             boot_deadline: Duration::from_millis(300),
             concurrent_boots: 2,

@@ -42,6 +42,8 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
         machines_dir: dir.path().join("machines"),
         snapshots_dir: dir.path().join("snapshots"),
         suspended_dir: dir.path().join("suspended"),
+        templates_dir: dir.path().join("templates"),
+        template_budget_bytes: 4 << 30,
         budget: HostBudget { memory_mb: 4096, sandboxes: 8 },
         boot_deadline: Duration::from_mins(2),
         concurrent_boots: 2,
