@@ -10,3 +10,9 @@ pub fn available_memory_mb() -> anyhow::Result<u64> {
         line.and_then(|rest| rest.trim().strip_suffix(" kB")).context("/proc/meminfo lacks MemAvailable")?;
     Ok(kib.parse::<u64>()? / 1024)
 }
+
+/// Space that is free to this user on the file system of a path, in MiB. Blocks.
+pub fn free_disk_mb(path: &std::path::Path) -> std::io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok((space.f_bavail * space.f_frsize) >> 20)
+}

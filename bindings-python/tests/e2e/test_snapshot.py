@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from forkyard import (
     InvalidArgument,
     Sandbox,
     SandboxClient,
+    SandboxInfo,
     SandboxStatus,
     SnapshotCorrupt,
     SnapshotInfo,
@@ -205,6 +208,21 @@ def test_a_machine_is_put_back_in_place(base: Sandbox) -> None:
         assert ask(machine) == "4"
         assert machine.read_text("/workspace/log") == "1\n2\n3\n4\n"
         Sandbox.delete_snapshot(snapshot.snapshot_id)
+
+
+def test_the_example_goes_on_in_another_program(client: SandboxClient) -> None:
+    example = Path(__file__).parents[3] / "examples/python/03_pause_and_return.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "168 primes" in done.stdout
+    assert "its last prime is 997" in done.stdout
+    assert all(sandbox.name is None or not sandbox.name.startswith("thinker") for sandbox in alive(client))
+
+
+def alive(client: SandboxClient) -> list[SandboxInfo]:
+    """The machines that have not ended."""
+    ended = {SandboxStatus.TERMINATED, SandboxStatus.FAILED}
+    return [sandbox for sandbox in client.list() if sandbox.status not in ended]
 
 
 def running_machines() -> str:

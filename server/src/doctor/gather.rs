@@ -54,5 +54,5 @@ fn is_installed(program: &str) -> bool {
 /// Free space where the directory is, or will be.
 fn free_disk_mb(dir: &Path) -> u64 {
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    rustix::fs::statvfs(existing).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
+    crate::host::free_disk_mb(existing).unwrap_or(0)
 }

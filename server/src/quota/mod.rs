@@ -69,6 +69,21 @@ pub fn admit(budget: HostBudget, usage: Usage, memory_mb: u64, key_limit: u64) -
     Ok(())
 }
 
+/// What is left free on the host's disk whatever is frozen, in MiB: records, logs and running machines need some.
+const KEEP_FREE_MB: u64 = 512;
+
+/// Decides whether so many MiB may be written to a disk of which so many are free.
+pub fn admit_to_disk(free_mb: u64, needed_mb: u64) -> Result<(), ErrorBody> {
+    if free_mb >= needed_mb + KEEP_FREE_MB {
+        return Ok(());
+    }
+    let message = format!(
+        "the host's disk has {free_mb} MiB free; this takes up to {needed_mb} MiB, and {KEEP_FREE_MB} MiB are left free: \
+         delete snapshots, or suspended machines, that are no longer needed"
+    );
+    Err(ErrorBody::new(ErrorCode::NoSpace, message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +123,13 @@ mod tests {
         assert_eq!(HostBudget::from_available(10_000).memory_mb, 9000);
         assert_eq!(HostBudget::from_available(1000).memory_mb, 488);
         assert_eq!(HostBudget::from_available(100).memory_mb, 0);
+    }
+
+    #[test]
+    fn a_disk_is_never_filled() {
+        assert!(admit_to_disk(2000, 1000).is_ok());
+        let error = admit_to_disk(1400, 1000).unwrap_err();
+        assert_eq!(error.code, ErrorCode::NoSpace);
+        assert!(error.message.contains("1400 MiB free"), "{error}");
     }
 }

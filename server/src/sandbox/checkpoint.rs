@@ -15,6 +15,7 @@ use super::record::{Creation, End, Record};
 use super::registry::Reserved;
 use super::slot::Slot;
 use crate::clock::now_ms;
+use crate::quota::admit_to_disk;
 use crate::snapshot::{self, Contents, Folder, GuestDefaults};
 use crate::store::Expect;
 use crate::vmm::{Freeze, Frozen};
@@ -31,11 +32,28 @@ impl Sandboxes {
         let slot = self.registry.get(project, id)?;
         // A machine that does not run is refused before anything is written.
         drop(slot.guest()?);
+        self.require_space(&slot.record(), request.checkpoint_type).await?;
         let record = self.new_snapshot(&slot.record(), request)?;
         let view = record.view.clone();
         self.snapshots.begin(record).await?;
         tokio::spawn(self.clone().write_snapshot(slot, view.clone()));
         Ok(view)
+    }
+
+    /// Refuses what would fill the disk: a full one harms every machine on it.
+    pub(super) async fn require_space(
+        &self,
+        machine: &Record,
+        what: CheckpointType,
+    ) -> Result<(), ErrorBody> {
+        let needed_mb = match what {
+            // The disk is frozen as it lies there.
+            CheckpointType::Filesystem => 1,
+            CheckpointType::Memory => machine.view.memory_mb,
+        };
+        let dir = self.settings.machines_dir.clone();
+        let free = tokio::task::spawn_blocking(move || crate::host::free_disk_mb(&dir)).await;
+        admit_to_disk(free.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?, needed_mb)
     }
 
     fn new_snapshot(&self, machine: &Record, request: CreateSnapshot) -> Result<snapshot::Record, ErrorBody> {
@@ -102,6 +120,7 @@ impl Sandboxes {
         request.validate()?;
         let source = self.registry.get(&caller.project, id)?;
         drop(source.guest()?);
+        self.require_space(&source.record(), CheckpointType::Memory).await?;
         let body = serde_json::to_string(&(id, &request)).map_err(|error| internal(&error))?;
         let (mut new, mut all) = (Vec::new(), Vec::new());
         for number in 0..request.count {

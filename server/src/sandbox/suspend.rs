@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkyard_protocol::{ErrorBody, ErrorCode, ProjectId, Sandbox, SandboxId, SandboxStatus, SnapshotId};
+use forkyard_protocol::{
+    CheckpointType, ErrorBody, ErrorCode, ProjectId, Sandbox, SandboxId, SandboxStatus, SnapshotId,
+};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -65,6 +67,7 @@ impl Sandboxes {
 
     /// Puts a running machine on disk and ends its process. After a failure it runs on.
     pub(super) async fn put_to_disk(&self, slot: &Slot, machine: &dyn Machine) -> Result<(), ErrorBody> {
+        self.require_space(&slot.record(), CheckpointType::Memory).await?;
         slot.update(|record| record.view.status = SandboxStatus::Suspending);
         let mut record = slot.record();
         record.view.status = SandboxStatus::Suspended;

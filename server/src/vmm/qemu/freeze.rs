@@ -113,6 +113,9 @@ impl QemuMachine {
         let dir = self.dir().to_owned();
         let (pid, from, to) = (self.pid(), dir.clone(), target.clone());
         blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
+        if what != Freeze::Halt {
+            self.add_layer(top + 1).await?;
+        }
         let started = Instant::now();
         let halts = what != Freeze::Disk;
         if halts {
@@ -134,7 +137,6 @@ impl QemuMachine {
         if what != Freeze::Halt {
             let next = disk_node(top + 1);
             let arguments = json!({ "node": disk_node(top), "overlay": next });
-            self.add_layer(top + 1).await?;
             qmp.execute::<IgnoredAny>("blockdev-snapshot", Some(arguments)).await?;
         }
         if what != Freeze::Disk {
@@ -151,6 +153,11 @@ impl QemuMachine {
 
     /// Has QEMU open a layer that is there already.
     async fn add_layer(&self, layer: usize) -> Result<(), VmmError> {
+        // An attempt that failed, or whose server was killed, may have left one of this name; mostly there is none.
+        let stale = json!({ "node-name": disk_node(layer) });
+        if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(stale)).await {
+            tracing::trace!(%error, "no layer was left over");
+        }
         let arguments = json!({
             "driver": "qcow2",
             "node-name": disk_node(layer),
