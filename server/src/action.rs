@@ -214,10 +214,7 @@ impl Service {
         id: &SandboxId,
         call: GuestCall,
     ) -> Result<GuestReply, ErrorBody> {
-        let slot = self.sandboxes.get(&caller.project, id)?;
-        if slot.record().wakes() {
-            self.sandboxes.resume(&caller.project, id).await?;
-        }
+        let slot = self.sandboxes.awake(&caller.project, id).await?;
         let (guest, open_call) = slot.guest()?;
         let is_stream = call.is_stream();
         match guest.send(call.into_request()?).await {

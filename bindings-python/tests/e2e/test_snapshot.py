@@ -185,6 +185,10 @@ def test_the_lid_is_closed_and_opened(base: Sandbox, client: SandboxClient) -> N
         clock = float(machine.run("date", ["+%s.%N"]).stdout)
         assert before - 0.05 < clock < time.time() + 0.05
         machine.suspend()
+        # So is a snapshot, or a fork.
+        with machine.fork()[0] as fork:
+            assert ask(fork) == "5"
+        machine.suspend()
     assert client.get(machine.sandbox_id).status is SandboxStatus.TERMINATED
 
 

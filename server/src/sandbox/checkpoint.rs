@@ -29,7 +29,7 @@ impl Sandboxes {
         request: CreateSnapshot,
     ) -> Result<Snapshot, ErrorBody> {
         request.validate()?;
-        let slot = self.registry.get(project, id)?;
+        let slot = self.awake(project, id).await?;
         // A machine that does not run is refused before anything is written.
         drop(slot.guest()?);
         self.require_space(&slot.record(), request.checkpoint_type).await?;
@@ -118,7 +118,7 @@ impl Sandboxes {
         idempotency_key: Option<String>,
     ) -> Result<Vec<Arc<Slot>>, ErrorBody> {
         request.validate()?;
-        let source = self.registry.get(&caller.project, id)?;
+        let source = self.awake(&caller.project, id).await?;
         drop(source.guest()?);
         self.require_space(&source.record(), CheckpointType::Memory).await?;
         let body = serde_json::to_string(&(id, &request)).map_err(|error| internal(&error))?;
@@ -182,7 +182,9 @@ impl Sandboxes {
         let id = SnapshotId::parse(&name).map_err(|error| internal(&error))?;
         let folder = self.snapshots.folder(&id).await?;
         freeze(source, folder.path(), Freeze::Memory).await?;
-        let contents = Contents::list(folder.path()).map_err(|error| internal(&error))?;
+        let path = folder.path().to_owned();
+        let listed = tokio::task::spawn_blocking(move || Contents::list(&path)).await;
+        let contents = listed.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         let record = source.record();
         let mut origin = Origin::frozen(&contents, folder.path());
         origin.image.clone_from(&record.view.image);

@@ -37,7 +37,9 @@ pub(super) enum Phase {
 impl Sandboxes {
     /// Sees a machine from where it stands to its end.
     pub(super) async fn live(self: Arc<Self>, slot: Arc<Slot>, mut phase: Phase) {
-        let Some(mut orders) = slot.take_orders() else { return };
+        let Some(mut orders) = slot.take_orders() else {
+            return tracing::error!(sandbox = %slot.id(), "a machine has a task already");
+        };
         let end = loop {
             let next = match phase {
                 Phase::Made(origin) => self.bring_up(&slot, &origin).await.map(Phase::Running),
@@ -114,7 +116,8 @@ impl Sandboxes {
                 }
                 Wish::Restore(origin) => {
                     let restored = self.replace(slot, machine.as_ref(), origin).await;
-                    let outcome = restored.as_ref().map(|_| ()).map_err(|end| internal(&format!("{end:?}")));
+                    let lost = |end: &End| internal(&format!("the machine is lost: {}", end.reason()));
+                    let outcome = restored.as_ref().map(|_| ()).map_err(lost);
                     order.answer(outcome);
                     return restored.map(Phase::Running);
                 }
@@ -252,6 +255,8 @@ impl Sandboxes {
         }
         tracing::info!(sandbox = %slot.id(), ?end, "ended");
         slot.update(|current| *current = record);
+        // One that was never made has no task, and nobody else answers what was asked of it.
+        drop(slot.take_orders());
         for id in self.registry.prune() {
             if let Err(error) = self.store.delete(BUCKET, id.to_string(), Expect::Any).await {
                 tracing::error!(sandbox = %id, %error, "an old record could not be deleted");

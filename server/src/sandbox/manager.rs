@@ -78,7 +78,8 @@ impl Sandboxes {
         let boots = Semaphore::new(settings.concurrent_boots);
         let snapshots = Snapshots::open(settings.snapshots_dir.clone(), store.clone()).await?;
         let registry = Registry::default();
-        let templates = Templates::open(settings.templates_dir.clone(), settings.template_budget_bytes);
+        let templates = Templates::new(settings.templates_dir.clone(), settings.template_budget_bytes);
+        templates.clean().await?;
         let sandboxes =
             Arc::new(Self { settings, vmm, images, store, snapshots, templates, registry, boots });
         sandboxes.recover().await?;

@@ -146,6 +146,12 @@ pub enum End {
 }
 
 impl End {
+    /// Why, for people.
+    pub fn reason(&self) -> &str {
+        let (Self::Terminated(reason) | Self::Failed(reason)) = self;
+        reason
+    }
+
     /// Writes the end into a record.
     pub fn apply(&self, record: &mut Record) {
         let (status, reason) = match self {

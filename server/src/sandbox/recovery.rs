@@ -23,7 +23,7 @@ impl Sandboxes {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), ErrorBody> {
         tokio::fs::create_dir_all(&self.settings.machines_dir).await.map_err(|error| internal(&error))?;
         let entries = self.store.list(BUCKET).await.map_err(|error| internal(&error))?;
-        let mut left = Vec::new();
+        let (mut left, mut suspended) = (Vec::new(), HashSet::new());
         for entry in entries {
             let record: Record = serde_json::from_slice(&entry.value)
                 .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
@@ -31,6 +31,7 @@ impl Sandboxes {
             self.registry.restore(slot.clone());
             match slot.record().view.status {
                 SandboxStatus::Suspended if self.is_on_disk(slot.id()) => {
+                    suspended.insert(slot.id().to_string());
                     tokio::spawn(self.clone().live(slot, Phase::Suspended));
                 }
                 SandboxStatus::Suspended => {
@@ -41,6 +42,8 @@ impl Sandboxes {
                 _ => {}
             }
         }
+        // Before any of those that are taken up can be suspended anew.
+        self.keep_suspended(suspended).await?;
         let adopted = join_all(left.iter().map(|slot| self.adopt(slot))).await;
         let mut keep = HashSet::new();
         for (slot, adopted) in left.iter().zip(adopted) {
@@ -48,8 +51,6 @@ impl Sandboxes {
                 Ok(machine) => {
                     keep.insert(slot.id().clone());
                     tracing::info!(sandbox = %slot.id(), pid = machine.pid(), "adopted");
-                    // Of a suspension that had not come to its end.
-                    self.delete_suspended(slot.id()).await;
                     tokio::spawn(self.clone().live(slot.clone(), Phase::Running(machine)));
                 }
                 Err(reason) => self.record_loss(slot, reason).await?,

@@ -68,12 +68,9 @@ impl Registry {
             {
                 return Err(name_taken(&other));
             }
-            if !other.view.status.holds_memory() {
-                continue;
-            }
-            usage.memory_mb += other.view.memory_mb + overhead_mb;
-            usage.sandboxes += 1;
+            // A suspended one holds no memory, but a place on disk and in the key's budget.
             usage.of_key += u64::from(other.key_id == caller.key_id);
+            usage.add(&other, overhead_mb);
         }
         admit(budget, usage, record.view.memory_mb + overhead_mb, u64::from(caller.max_sandboxes))?;
         let slot = Arc::new(Slot::new(record));
@@ -121,12 +118,7 @@ impl Registry {
     /// What living machines hold.
     pub fn usage(&self, overhead_mb: u64) -> Usage {
         let mut usage = Usage::default();
-        for record in self.lock().values().map(|slot| slot.record()) {
-            if record.view.status.holds_memory() {
-                usage.memory_mb += record.view.memory_mb + overhead_mb;
-                usage.sandboxes += 1;
-            }
-        }
+        self.lock().values().for_each(|slot| usage.add(&slot.record(), overhead_mb));
         usage
     }
 
@@ -134,12 +126,7 @@ impl Registry {
     pub fn readmit(&self, slot: &Slot, budget: HostBudget, overhead_mb: u64) -> Result<(), ErrorBody> {
         let slots = self.lock();
         let mut usage = Usage::default();
-        for record in slots.values().map(|slot| slot.record()) {
-            if record.view.status.holds_memory() {
-                usage.memory_mb += record.view.memory_mb + overhead_mb;
-                usage.sandboxes += 1;
-            }
-        }
+        slots.values().for_each(|slot| usage.add(&slot.record(), overhead_mb));
         // The key's own limit was met when the machine was made.
         admit(budget, usage, slot.record().view.memory_mb + overhead_mb, u64::MAX)?;
         slot.update(|record| record.view.status = SandboxStatus::Resuming);
@@ -161,6 +148,16 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SandboxId, Arc<Slot>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Usage {
+    /// Counts what a machine holds of the host.
+    fn add(&mut self, record: &Record, overhead_mb: u64) {
+        if record.view.status.holds_memory() {
+            self.memory_mb += record.view.memory_mb + overhead_mb;
+            self.sandboxes += 1;
+        }
     }
 }
 
@@ -280,6 +277,25 @@ mod tests {
         slot.update(|record| End::Terminated("asked".into()).apply(record));
         assert!(reserve(&registry, record(5, None, None)).is_ok());
         assert_eq!(registry.usage(64), Usage { memory_mb: 3 * 576, sandboxes: 3, of_key: 0 });
+    }
+
+    #[test]
+    fn a_suspended_machine_holds_no_memory_but_a_place() {
+        let registry = Registry::default();
+        for n in 0..8 {
+            let Ok(Reserved::New(slot)) = reserve(&registry, record(n, None, None)) else {
+                panic!("not made")
+            };
+            slot.update(|record| record.view.status = SandboxStatus::Suspended);
+        }
+        assert_eq!(registry.usage(64), Usage::default());
+        assert_eq!(code(reserve(&registry, record(8, None, None))), Some(ErrorCode::QuotaExceeded));
+        let slots = registry.all();
+        for slot in &slots[..3] {
+            registry.readmit(slot, BUDGET, 64).unwrap();
+        }
+        assert_eq!(registry.readmit(&slots[3], BUDGET, 64).unwrap_err().code, ErrorCode::NoCapacity);
+        assert_eq!(slots[3].record().view.status, SandboxStatus::Suspended);
     }
 
     #[test]

@@ -96,6 +96,10 @@ impl Slot {
 
     /// Asks the machine's own task for something and waits until it is done.
     pub(super) async fn order(&self, wish: Wish) -> Result<(), ErrorBody> {
+        // One that ended under an earlier server has no task.
+        if !self.record.borrow().is_alive() {
+            return Err(self.record().not_running());
+        }
         let (order, answered) = Order::new(wish);
         // The task is gone once the machine has ended.
         self.orders.send(order).await.map_err(|_| self.record().not_running())?;

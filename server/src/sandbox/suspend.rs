@@ -7,6 +7,7 @@
 //!
 //! The record says `suspended` only once the folder is whole, and the folder goes only once the record says `running` again.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::End;
 use super::slot::Slot;
-use crate::snapshot::Folder;
+use crate::snapshot::{Contents, Folder, delete, delete_others};
 use crate::store::Expect;
 use crate::vmm::{Freeze, Machine};
 
@@ -77,7 +78,10 @@ impl Sandboxes {
         };
         if let Err(error) = written.await {
             self.delete_suspended(slot.id()).await;
-            machine.go_on().await?;
+            if let Err(error) = machine.go_on().await {
+                // Its process has ended, which its task sees next, or its monitor is broken: its guest then says so.
+                tracing::error!(sandbox = %slot.id(), %error, "a machine that was not suspended may stand still");
+            }
             slot.update(|record| record.view.status = SandboxStatus::Running);
             return Err(error);
         }
@@ -123,7 +127,7 @@ impl Sandboxes {
                     order.answer(Ok(()));
                     continue;
                 }
-                Wish::Resume => self.suspended_origin(slot.id()),
+                Wish::Resume => self.suspended_origin(slot.id()).await,
                 Wish::Restore(origin) => Ok((**origin).clone()),
             };
             let woken = match origin {
@@ -168,10 +172,18 @@ impl Sandboxes {
     }
 
     /// What a suspended machine goes on from.
-    fn suspended_origin(&self, id: &SandboxId) -> Result<Origin, ErrorBody> {
+    async fn suspended_origin(&self, id: &SandboxId) -> Result<Origin, ErrorBody> {
         let path = self.suspended_path(id);
-        let contents = crate::snapshot::Contents::list(&path).map_err(|error| internal(&error))?;
-        Ok(Origin::frozen(&contents, &path))
+        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path))).await
+    }
+
+    /// A machine of this project for a call that needs it running: one that is suspended is resumed, if it is to be.
+    pub async fn awake(&self, project: &ProjectId, id: &SandboxId) -> Result<Arc<Slot>, ErrorBody> {
+        let slot = self.registry.get(project, id)?;
+        if slot.record().wakes() {
+            self.resume(project, id).await?;
+        }
+        Ok(slot)
     }
 
     /// Whether a machine's frozen files are there, whole.
@@ -179,9 +191,16 @@ impl Sandboxes {
         self.suspended_path(id).is_dir()
     }
 
+    /// Deletes all that was frozen but these machines: of suspensions that did not come to their end, or of machines that went
+    /// on from there.
+    pub(super) async fn keep_suspended(&self, keep: HashSet<String>) -> Result<(), ErrorBody> {
+        let dir = self.settings.suspended_dir.clone();
+        on_disk(move || delete_others(&dir, SandboxId::PREFIX, &keep)).await
+    }
+
     pub(super) async fn delete_suspended(&self, id: &SandboxId) {
         let path = self.suspended_path(id);
-        let deleted = on_disk(move || crate::snapshot::delete(&path)).await;
+        let deleted = on_disk(move || delete(&path)).await;
         if let Err(error) = deleted {
             tracing::error!(sandbox = %id, error = error.message, "what it was frozen into could not be deleted");
         }

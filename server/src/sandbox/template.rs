@@ -7,26 +7,27 @@
 //!
 //! The first machine of a kind boots, is frozen on the way, and goes on to its caller: a template costs no machine of its own.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use forkyard_protocol::ErrorBody;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::spawn_blocking;
 
 use super::manager::internal;
 use super::origin::Origin;
 use crate::image::hex;
-use crate::snapshot::{Contents, Folder, delete};
+use crate::snapshot::{Contents, Folder, Verified, delete, delete_others};
 use crate::vmm::{Freeze, Machine};
 
 /// The list of a template's files with their digests, among them.
 const CONTENTS: &str = "contents.json";
+
+/// What the names of templates start with.
+const PREFIX: &str = "tpl_";
 
 /// What makes two machines of images alike: they can be forks of one template.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Kind<'_> {
         // Without `..`: a new field breaks the build until it counts.
         let Self { image_digest, vcpus, memory_mb, accelerator, vmm } = self;
         let text = format!("{image_digest}\n{vcpus}\n{memory_mb}\n{accelerator}\n{vmm}");
-        hex(&Sha256::digest(text)[..16])
+        format!("{PREFIX}{}", hex(&Sha256::digest(text)[..16]))
     }
 }
 
@@ -56,8 +57,8 @@ impl Kind<'_> {
 pub struct Templates {
     dir: PathBuf,
     budget_bytes: u64,
-    /// By key: who holds it makes or looks at the template. True once its files were found whole.
-    known: Mutex<HashMap<String, Arc<AsyncMutex<bool>>>>,
+    /// By key; who holds one makes or looks at the template.
+    verified: Verified<String>,
 }
 
 /// What [`Templates::find`] found.
@@ -76,16 +77,27 @@ pub struct Making {
 
 impl Templates {
     /// The templates of this folder, which need not be there yet, in at most so many bytes on disk.
-    pub fn open(dir: PathBuf, budget_bytes: u64) -> Self {
-        Self { dir, budget_bytes, known: Mutex::default() }
+    pub fn new(dir: PathBuf, budget_bytes: u64) -> Self {
+        Self { dir, budget_bytes, verified: Verified::default() }
+    }
+
+    /// Deletes what an earlier server left unfinished, and what cannot be read: neither would ever count against the budget.
+    pub async fn clean(&self) -> Result<(), ErrorBody> {
+        let dir = self.dir.clone();
+        let cleaned = spawn_blocking(move || {
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().collect::<io::Result<Vec<_>>>()?;
+            let whole = entries.iter().filter(|entry| contents_of(&entry.path()).is_some());
+            let names = whole.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let keep = names.filter(|name| !name.starts_with('.')).collect();
+            delete_others(&dir, PREFIX, &keep)
+        });
+        cleaned.await.map_err(|error| internal(&error))?.map_err(|error| internal(&error))
     }
 
     /// The template for machines of this kind; waits where it is just being made.
     pub async fn find(&self, kind: &Kind<'_>, image: &Origin) -> Result<Found, ErrorBody> {
         let key = kind.key();
-        let known =
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone();
-        let mut verified = known.lock_owned().await;
+        let mut verified = self.verified.enter(key.clone()).await;
         let (path, is_verified) = (self.dir.join(&key), *verified);
         let contents =
             spawn_blocking(move || look_at(&path, is_verified)).await.map_err(|error| internal(&error))?;
@@ -97,36 +109,43 @@ impl Templates {
         Ok(Found::Template(Box::new(image.going_on_from(&contents, &self.dir.join(&key)))))
     }
 
-    /// Freezes a machine that has booted and that nobody has used yet. It runs on.
-    pub async fn make(&self, mut making: Making, machine: &dyn Machine) -> Result<(), ErrorBody> {
+    /// Freezes a machine that has booted and that nobody has used yet. It runs on; its files are read and put in their place
+    /// in the background, and whoever wants a machine of this kind waits for that.
+    pub async fn make(&self, making: Making, machine: &dyn Machine) -> Result<(), ErrorBody> {
         let (dir, key) = (self.dir.clone(), making.key.clone());
-        let folder = spawn_blocking(move || {
-            // What an earlier server left of an attempt.
-            delete(&dir.join(format!(".{key}")))?;
-            Folder::make(&dir, &key)
-        });
-        let folder = folder.await.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
+        let folder =
+            spawn_blocking(move || Folder::make(&dir, &key)).await.map_err(|error| internal(&error))?;
+        let folder = folder.map_err(|error| internal(&error))?;
         machine.freeze(folder.path().to_owned(), Freeze::Memory).await?;
-        let (dir, key, budget_bytes) = (self.dir.clone(), making.key.clone(), self.budget_bytes);
-        let made = spawn_blocking(move || {
-            let contents = folder.seal()?;
-            std::fs::write(folder.path().join(CONTENTS), serde_json::to_vec(&contents)?)?;
-            folder.publish(&dir.join(&key))?;
-            evict(&dir, &key, budget_bytes)
+        let (dir, budget_bytes) = (self.dir.clone(), self.budget_bytes);
+        spawn_blocking(move || {
+            if let Err(error) = making.publish(folder, &dir, budget_bytes) {
+                tracing::warn!(%error, "no template was made of a frozen machine");
+            }
         });
-        made.await.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
-        *making.verified = true;
         Ok(())
+    }
+}
+
+impl Making {
+    /// Puts a frozen machine in its place as a template. Blocks.
+    fn publish(mut self, folder: Folder, dir: &Path, budget_bytes: u64) -> io::Result<()> {
+        let contents = folder.seal()?;
+        std::fs::write(folder.path().join(CONTENTS), serde_json::to_vec(&contents)?)?;
+        folder.publish(&dir.join(&self.key))?;
+        *self.verified = true;
+        evict(dir, &self.key, budget_bytes)
     }
 }
 
 /// A template's files, if they are there and whole; one that is not is deleted. Blocks.
 fn look_at(path: &Path, is_verified: bool) -> Option<Contents> {
-    let contents: Contents = serde_json::from_slice(&std::fs::read(path.join(CONTENTS)).ok()?).ok()?;
-    let checked = if is_verified { contents.check_sizes(path) } else { contents.check(path) };
-    if let Err(what) = checked {
+    let contents = contents_of(path)?;
+    if let Err(what) = contents.check(path, is_verified) {
         tracing::warn!(path = %path.display(), what, "a damaged template is made anew");
-        delete(path).inspect_err(|error| tracing::error!(%error, "it cannot be deleted")).ok()?;
+        if let Err(error) = delete(path) {
+            tracing::error!(path = %path.display(), %error, "it could not be deleted");
+        }
         return None;
     }
     // The time of its last use, for eviction; a template that cannot be marked is only evicted early.
@@ -135,14 +154,18 @@ fn look_at(path: &Path, is_verified: bool) -> Option<Contents> {
     Some(contents)
 }
 
+/// What a template's files must be; none where it cannot be read, which is no template then.
+fn contents_of(path: &Path) -> Option<Contents> {
+    serde_json::from_slice(&std::fs::read(path.join(CONTENTS)).ok()?).ok()
+}
+
 /// Deletes the templates that were used the longest ago, until all fit the budget; never `keep`. Blocks.
 fn evict(dir: &Path, keep: &str, budget_bytes: u64) -> io::Result<()> {
     let mut others = Vec::new();
     let mut total = 0;
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
-        let Ok(bytes) = std::fs::read(entry.path().join(CONTENTS)) else { continue };
-        let contents: Contents = serde_json::from_slice(&bytes)?;
+        let Some(contents) = contents_of(&entry.path()) else { continue };
         total += contents.size_bytes;
         if entry.file_name() != keep {
             others.push((entry.metadata()?.modified()?, contents.size_bytes, entry.path()));
@@ -186,6 +209,18 @@ mod tests {
         assert_eq!(["a", "new"].map(left), [false, true], "what was just made is wanted");
     }
 
+    #[tokio::test]
+    async fn what_was_not_finished_is_deleted_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        for key in ["tpl_whole", ".tpl_half", "tpl_unreadable"] {
+            write(dir.path(), key, 100, 0);
+        }
+        std::fs::write(dir.path().join("tpl_unreadable").join(CONTENTS), "{").unwrap();
+        Templates::new(dir.path().to_owned(), 1000).clean().await.unwrap();
+        let left = |key: &str| dir.path().join(key).exists();
+        assert_eq!(["tpl_whole", ".tpl_half", "tpl_unreadable"].map(left), [true, false, false]);
+    }
+
     #[test]
     fn machines_that_differ_have_templates_of_their_own() {
         let kind =
@@ -198,6 +233,6 @@ mod tests {
             Kind { vmm: "QEMU 10.0", ..kind.clone() },
         ];
         assert!(others.iter().all(|other| other.key() != kind.key()));
-        assert_eq!(kind.key().len(), 32);
+        assert_eq!(kind.key().len(), PREFIX.len() + 32);
     }
 }

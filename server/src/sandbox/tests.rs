@@ -283,3 +283,41 @@ async fn a_server_that_comes_back_keeps_what_runs_and_records_what_is_lost() {
     after.terminate(&project, &kept).await.unwrap();
     assert_nothing_left(&world, &after);
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_machine_that_has_ended_is_answered_at_once() {
+    let world = World::new();
+    let server = world.server().await;
+    let id = create(&server, |_| {}).await.id().clone();
+    let project = caller().project;
+    server.terminate(&project, &id).await.unwrap();
+    // Under the server that it ended under, and under the next, which has no task for it.
+    for server in [server, world.server().await] {
+        let asked = tokio::time::timeout(Duration::from_secs(5), server.suspend(&project, &id));
+        let refused = asked.await.expect("answered").unwrap_err();
+        assert_eq!(refused.code, ErrorCode::SandboxLost);
+    }
+}
+
+#[tokio::test]
+async fn what_a_suspension_left_behind_is_deleted_and_does_not_stop_the_next() {
+    let world = World::new();
+    let before = world.server().await;
+    let id = create(&before, |_| {}).await.id().clone();
+    let suspended = world.path().join("suspended");
+    for name in [format!(".{id}"), id.to_string(), "sbx_lost".to_owned(), "operators".to_owned()] {
+        std::fs::create_dir_all(suspended.join(name)).unwrap();
+    }
+    let after = world.server().await;
+    let left: Vec<_> =
+        std::fs::read_dir(&suspended).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["operators"]);
+    // This kind of machine cannot be frozen: it runs on, and nothing is left of the attempt.
+    let project = caller().project;
+    for _ in 0..2 {
+        let refused = after.suspend(&project, &id).await.unwrap_err();
+        assert!(refused.message.contains("cannot be frozen"), "{refused}");
+        assert_eq!(after.get(&project, &id).unwrap().record().view.status, SandboxStatus::Running);
+    }
+    after.terminate(&project, &id).await.unwrap();
+}

@@ -10,19 +10,22 @@
 
 mod files;
 mod record;
+mod verified;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forkyard_protocol::{
     ErrorBody, ErrorCode, ProjectId, Resource, Snapshot, SnapshotId, SnapshotList, SnapshotStatus,
 };
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+pub(crate) use self::files::delete_others;
 pub use self::files::{Contents, Folder, delete};
 pub use self::record::{GuestDefaults, Record};
+pub use self::verified::Verified;
 use crate::store::{Expect, Store};
 
 const BUCKET: &str = "snapshots";
@@ -32,9 +35,7 @@ pub struct Snapshots {
     dir: PathBuf,
     store: Arc<dyn Store>,
     records: Mutex<HashMap<SnapshotId, watch::Sender<Record>>>,
-    /// Those whose files were found whole since the server started. Held while they are looked at, so that a hundred forks
-    /// at once read them once.
-    verified: AsyncMutex<HashSet<SnapshotId>>,
+    verified: Verified<SnapshotId>,
 }
 
 impl Snapshots {
@@ -46,7 +47,7 @@ impl Snapshots {
                 .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
             records.insert(record.view.snapshot_id.clone(), watch::Sender::new(record));
         }
-        let snapshots = Self { dir, store, records: Mutex::new(records), verified: AsyncMutex::default() };
+        let snapshots = Self { dir, store, records: Mutex::new(records), verified: Verified::default() };
         let unfinished: Vec<SnapshotId> = snapshots
             .lock()
             .iter()
@@ -58,7 +59,7 @@ impl Snapshots {
             snapshots.fail(&id, &ErrorBody::new(ErrorCode::FailedPrecondition, reason)).await?;
         }
         let (dir, keep) = (snapshots.dir.clone(), snapshots.completed());
-        run(move || files::delete_others(&dir, &keep)).await?;
+        run(move || delete_others(&dir, SnapshotId::PREFIX, &keep)).await?;
         Ok(snapshots)
     }
 
@@ -87,7 +88,7 @@ impl Snapshots {
         let target = self.path(id);
         run(move || folder.publish(&target)).await?;
         // Its files were read for their digests a moment ago.
-        self.verified.lock().await.insert(id.clone());
+        *self.verified.enter(id.clone()).await = true;
         self.update(record).await
     }
 
@@ -136,33 +137,24 @@ impl Snapshots {
         // not there.
         self.store.delete(BUCKET, id.to_string(), Expect::Any).await.map_err(|error| internal(&error))?;
         self.lock().remove(id);
-        self.verified.lock().await.remove(id);
         let path = self.path(id);
-        run(move || files::delete(&path)).await
+        run(move || delete(&path)).await
     }
 
     /// Checks that a snapshot's files are what was written, once after each start of the server.
     pub async fn verify(&self, record: &Record) -> Result<(), ErrorBody> {
         let id = &record.view.snapshot_id;
-        let mut verified = self.verified.lock().await;
-        if verified.contains(id) {
-            let (path, contents) = (self.path(id), record.contents.clone());
-            return run(move || Ok(contents.check_sizes(&path))).await?.map_err(|what| corrupt(id, &what));
-        }
-        let (path, contents) = (self.path(id), record.contents.clone());
-        run(move || Ok(contents.check(&path))).await?.map_err(|what| corrupt(id, &what))?;
-        verified.insert(id.clone());
+        let mut verified = self.verified.enter(id.clone()).await;
+        let (path, contents, is_verified) = (self.path(id), record.contents.clone(), *verified);
+        let checked = run(move || Ok(contents.check(&path, is_verified))).await?;
+        checked.map_err(|what| corrupt(id, &what))?;
+        *verified = true;
         Ok(())
     }
 
     /// The folder of a finished snapshot.
     pub fn path(&self, id: &SnapshotId) -> PathBuf {
         self.dir.join(id.as_str())
-    }
-
-    /// Where snapshots lie.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 
     fn completed(&self) -> HashSet<String> {

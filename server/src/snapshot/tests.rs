@@ -70,8 +70,10 @@ async fn what_was_completed_survives_and_what_was_not_has_failed() {
     let list = snapshots.list(&project()).snapshots;
     assert_eq!(list.len(), 2);
     assert_eq!((list[0].status, list[1].status), (SnapshotStatus::Failed, SnapshotStatus::Completed));
-    let folders: Vec<_> =
-        std::fs::read_dir(snapshots.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let folders: Vec<_> = std::fs::read_dir(dir.path().join("snapshots"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(folders, ["snap_1"]);
     snapshots.verify(&kept).await.unwrap();
     let other = ProjectId::parse("prj_2").unwrap();

@@ -127,7 +127,11 @@ impl QemuMachine {
         }
         taken?;
         let pause = if halts { started.elapsed() } else { Duration::ZERO };
-        blocking("the frozen files", move || finish(&dir, &target, top, what)).await?;
+        let finished = blocking("the frozen files", move || finish(&dir, &target, top, what)).await;
+        if finished.is_err() && what == Freeze::Halt {
+            self.run_on().await?;
+        }
+        finished?;
         Ok(Frozen { pause, layers: top + 1 })
     }
 
