@@ -17,9 +17,10 @@ use tokio::task::spawn_blocking;
 use super::READERS_GID;
 use super::argv::{disk_node, layer_file};
 use super::disk::empty_qcow2;
+use super::launch::link;
 use super::machine::QemuMachine;
 use super::process::Account;
-use super::{link, ram};
+use super::ram;
 use crate::sparse;
 use crate::vmm::{Freeze, Frozen, Machine as _, VmmError};
 

@@ -4,6 +4,7 @@ mod argv;
 mod cgroup;
 mod disk;
 mod freeze;
+mod launch;
 mod machine;
 mod process;
 mod qmp;
@@ -13,11 +14,7 @@ mod tsc;
 mod version;
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +23,13 @@ use forkyard_protocol::SandboxId;
 use futures_util::future::{BoxFuture, try_join_all};
 use tokio::time::timeout;
 
-use self::argv::{Argv, layer_file};
-use self::cgroup::{Cgroup, Cgroups};
+use self::cgroup::Cgroups;
+use self::launch::Launch;
 use self::machine::QemuMachine;
-use self::process::{Account, Confinement, Process};
+use self::process::{Account, Process};
 use self::scan::Found;
 pub use self::version::{OLDEST, PROGRAM, Version};
-use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError, socket};
+use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError};
 
 /// First of the user numbers that machines run under where the server is root: far above what distributions and
 /// user-namespace ranges give out by default, and below the largest that a signed 32-bit number holds.
@@ -51,9 +48,6 @@ const OVERHEAD_TCG_MB: u64 = 112;
 
 /// How long frozen memory may take to be taken in: milliseconds, on a host that has nothing else to do.
 const INCOMING: Duration = Duration::from_secs(30);
-
-/// Room in a machine's files beyond the disk's own size: qcow2's tables.
-const FILE_SLACK: u64 = 256 * 1024 * 1024;
 
 /// How long a machine that is taken up may take to say how it is: one that does not answer is judged by its agent.
 const ADOPTION: Duration = Duration::from_secs(2);
@@ -164,88 +158,6 @@ impl Qemu {
     }
 }
 
-/// All that a start needs, away from the event loop.
-struct Launch {
-    spec: MachineSpec,
-    account: Option<Account>,
-    accelerator: Accelerator,
-    tsc_khz: Option<u64>,
-    overhead_mb: u64,
-    read_only_ram: bool,
-    cgroups: Option<Cgroups>,
-}
-
-impl Launch {
-    /// Fills the machine's directory and starts its process. Blocks.
-    fn run(self) -> Result<Unproven, VmmError> {
-        let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
-            .map_err(|error| VmmError(format!("the machine's directory cannot be filled: {error}")))?;
-        let spec = self.spec;
-        let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
-        let state = state.map_err(|error| VmmError(format!("the frozen state cannot be read: {error}")))?;
-        let args = Argv {
-            sandbox_id: spec.sandbox_id.as_str(),
-            accelerator: self.accelerator,
-            vcpus: spec.vcpus,
-            memory_mb: spec.memory_mb,
-            tsc_khz: self.tsc_khz,
-            layers: spec.layers.len() + 1,
-            incoming: spec.memory.is_some(),
-            read_only_ram: self.read_only_ram,
-            qmp_fd: qmp.as_raw_fd(),
-            agent_fd: agent.as_raw_fd(),
-        }
-        .build();
-        let id = spec.sandbox_id.as_str();
-        let cgroup = self.cgroups.map(|it| it.create(id, spec.memory_mb + self.overhead_mb, spec.vcpus));
-        let cgroup =
-            cgroup.transpose().map_err(|error| VmmError(format!("no control group can be made: {error}")))?;
-        let confinement = Confinement {
-            account: self.account,
-            max_file_bytes: disk_bytes + FILE_SLACK,
-            cgroup: cgroup.clone(),
-        };
-        let mut inherited = vec![qmp.as_fd(), agent.as_fd()];
-        inherited.extend(state.as_ref().map(File::as_fd));
-        match Process::spawn(&spec.dir, &args, &inherited, confinement) {
-            Ok(process) => {
-                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), state })
-            }
-            Err(error) => {
-                cgroup.inspect(Cgroup::remove);
-                Err(error)
-            }
-        }
-    }
-}
-
-/// A machine that nobody has been given yet. Dropped, it is killed.
-struct Unproven {
-    machine: Option<Arc<QemuMachine>>,
-    /// What it is to go on from; QEMU has it open under the same number.
-    state: Option<File>,
-}
-
-impl Unproven {
-    fn machine(&self) -> &QemuMachine {
-        self.machine.as_deref().expect("it is taken out by `keep` alone, which consumes this value")
-    }
-
-    fn keep(mut self) -> Arc<dyn Machine> {
-        self.machine.take().expect("it is taken out here alone")
-    }
-}
-
-impl Drop for Unproven {
-    fn drop(&mut self) {
-        if let Some(machine) = self.machine.take()
-            && let Err(error) = machine.send_kill()
-        {
-            tracing::error!(pid = machine.pid(), %error, "a machine that nobody waited for could not be ended");
-        }
-    }
-}
-
 impl Vmm for Qemu {
     fn start(&self, spec: MachineSpec) -> BoxFuture<'_, Result<Arc<dyn Machine>, VmmError>> {
         Box::pin(self.launch(spec))
@@ -314,51 +226,6 @@ fn account(sandbox_id: &SandboxId, accelerator: Accelerator) -> Option<Account> 
         Accelerator::Tcg => None,
     };
     Some(Account { uid, gid: kvm.filter(|gid| *gid != 0).unwrap_or(uid), readers: READERS_GID })
-}
-
-/// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent, listening.
-fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 2])> {
-    let named = |name: &str| spec.dir.join(name);
-    for (source, name) in [(&spec.rootfs, "base.raw"), (&spec.vmlinux, "vmlinux"), (&spec.initrd, "initrd")] {
-        link(source, &named(name))?;
-    }
-    for (index, layer) in spec.layers.iter().enumerate() {
-        link(layer, &named(&layer_file(index)))?;
-    }
-    match &spec.memory {
-        Some(memory) => link(&memory.ram, &named("ram"))?,
-        None => freeze::make_file(&named("ram"), account)?.set_len(spec.memory_mb << 20)?,
-    }
-    let disk_bytes = std::fs::metadata(&spec.rootfs)?.len();
-    freeze::make_layer(&named(&layer_file(spec.layers.len())), disk_bytes, account)?;
-    let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?];
-    if let Some(account) = account {
-        // QEMU may open what is there and make nothing: one that was taken over could otherwise put a link in the place
-        // of its socket and have the server, which is root, talk to somebody else's.
-        chown(&spec.dir, None, Some(account.gid))?;
-        std::fs::set_permissions(&spec.dir, std::fs::Permissions::from_mode(0o710))?;
-    }
-    Ok((disk_bytes, listeners))
-}
-
-/// Links a file: the machine keeps it if its owner is removed meanwhile, and QEMU needs no other directory.
-fn link(source: &Path, target: &Path) -> io::Result<()> {
-    std::fs::hard_link(source, target).map_err(|error| {
-        let source = source.display();
-        if error.kind() == io::ErrorKind::CrossesDevices {
-            let hint =
-                "images, snapshots and machines must lie on one file system: set the directories accordingly";
-            return io::Error::other(format!("{source}: {hint}"));
-        }
-        io::Error::other(format!("{source}: {error}"))
-    })
-}
-
-/// Listens on a socket in a directory. QEMU inherits the socket rather than making it, so that there is no moment at which
-/// QEMU runs and cannot be reached yet.
-fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
-    let path = dir.join(name);
-    socket::bind(&path).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]
