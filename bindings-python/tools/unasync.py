@@ -1,12 +1,13 @@
-"""Writes `_sync.py` from `_async.py`: the same code without `async` and `await`, under the names of the blocking API.
+"""Writes each `_sync_NAME.py` from `_async_NAME.py`: the same code without `async` and `await`, blocking.
 
 Works on tokens, so strings, comments and the layout stay as they are, but for these:
 
 * A line that ends with the comment ``sync: CODE`` becomes CODE, at its own indentation; without CODE it vanishes.
 * An awaited call of a native method (``await self._native.info()``) is waited for (``self._native.info().wait()``).
+* Imports of `_async_NAME` become those of `_sync_NAME`.
 * In docstrings the names of classes lose their `Async` as they do in code, and `await ` goes.
 
-Usage: ``python tools/unasync.py [--check]``; `--check` writes nothing and fails if the file is not fresh.
+Usage: ``python tools/unasync.py [--check]``; `--check` writes nothing and fails if a file is not fresh.
 """
 
 from __future__ import annotations
@@ -20,10 +21,7 @@ import tokenize
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "python" / "forkyard"
-SOURCE = PACKAGE / "_async.py"
-TARGET = PACKAGE / "_sync.py"
-
-HEADER = "# Written by tools/unasync.py from _async.py: edit that file, then run the tool.\n"
+HEADER = "# Written by tools/unasync.py from {source}: edit that file, then run the tool.\n"
 
 NAMES = {
     "__aenter__": "__enter__",
@@ -43,6 +41,8 @@ ASYNC_NAME = re.compile(r"\bAsync(?=[A-Z])")
 
 def rename(name: str) -> str:
     """The blocking API's word for a name of the async one."""
+    if name.startswith("_async_"):
+        return name.replace("_async_", "_sync_", 1)
     return NAMES.get(name) or ASYNC_NAME.sub("", name)
 
 
@@ -123,7 +123,7 @@ def unasync(source: str) -> str:
             rest = lines[row - 1][column:]
             column += len(rest) - len(rest.lstrip(" "))
     pieces.append(between(lines, (row, column), (len(lines) + 1, 0)))
-    return HEADER + "".join(pieces)
+    return "".join(pieces)
 
 
 def between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> str:
@@ -136,21 +136,33 @@ def between(lines: list[str], start: tuple[int, int], end: tuple[int, int]) -> s
 
 
 def main() -> int:
-    """Runs the tool; 1 if `--check` found the file stale."""
+    """Runs the tool; 1 if `--check` found a file stale."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not fresh")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not fresh")
     arguments = parser.parse_args()
-    wanted = unasync(SOURCE.read_text("utf-8"))
-    found = TARGET.read_text("utf-8") if TARGET.exists() else ""
-    if not arguments.check:
-        if wanted != found:
-            TARGET.write_text(wanted, "utf-8")
-        return 0
-    if wanted == found:
-        return 0
-    diff = difflib.unified_diff(found.splitlines(), wanted.splitlines(), TARGET.name, "fresh", lineterm="")
-    print(*diff, f"{TARGET} is stale: run python {Path(__file__).name}", sep="\n", file=sys.stderr)
-    return 1
+    wanted = {}
+    for source in sorted(PACKAGE.glob("_async_*.py")):
+        header = HEADER.format(source=source.name)
+        wanted[PACKAGE / rename(source.name)] = header + unasync(source.read_text("utf-8"))
+    found = {target: target.read_text("utf-8") for target in PACKAGE.glob("_sync_*.py")}
+    if arguments.check:
+        return report(wanted, found)
+    for target in found.keys() - wanted.keys():
+        target.unlink()
+    for target, text in wanted.items():
+        if text != found.get(target):
+            target.write_text(text, "utf-8")
+    return 0
+
+
+def report(wanted: dict[Path, str], found: dict[Path, str]) -> int:
+    """Says what is stale; 1 if anything is."""
+    stale = [target for target in sorted(wanted | found) if wanted.get(target) != found.get(target)]
+    for target in stale:
+        old, new = found.get(target, "").splitlines(), wanted.get(target, "").splitlines()
+        diff = difflib.unified_diff(old, new, target.name, "fresh", lineterm="")
+        print(*diff, f"{target} is stale: run python {Path(__file__).name}", sep="\n", file=sys.stderr)
+    return int(bool(stale))
 
 
 if __name__ == "__main__":

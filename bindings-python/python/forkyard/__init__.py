@@ -3,7 +3,9 @@
 import atexit as _atexit
 
 from . import _native
-from ._async import AsyncProcess, AsyncSandbox, AsyncSandboxClient
+from ._async_client import AsyncSandboxClient
+from ._async_process import AsyncProcess
+from ._async_sandbox import AsyncSandbox
 from ._errors import (
     AlreadyExists,
     CallCancelled,
@@ -32,7 +34,9 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
-from ._sync import Process, Sandbox, SandboxClient
+from ._sync_client import SandboxClient
+from ._sync_process import Process
+from ._sync_sandbox import Sandbox
 from ._types import (
     Capacity,
     CheckpointType,

@@ -1,12 +1,10 @@
-# Written by tools/unasync.py from _async.py: edit that file, then run the tool.
-"""Machines, their processes and files."""
+# Written by tools/unasync.py from _async_sandbox.py: edit that file, then run the tool.
+"""A machine: its life, its commands and its files."""
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import (
     Callable,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -14,219 +12,37 @@ from pathlib import Path as LocalPath
 from types import TracebackType
 
 from . import _native
+from ._sync_client import SandboxClient
+from ._sync_process import Process
 from ._records import (
-    created_key,
-    exit_status,
     file_info,
-    image_info,
-    key_info,
     load,
     process_info,
     sandbox_info,
-    server_info,
     snapshot_info,
 )
 from ._shared import (
-    Decoders,
     Path,
     checked,
     checkpoint_request,
     create_request,
     default_client,
     fork_request,
-    key_request,
     make_spec,
     raw_path,
 )
 from ._types import (
     CheckpointType,
     CommandResult,
-    CreatedKey,
-    ExitStatus,
     FileInfo,
-    ImageInfo,
-    KeyInfo,
-    KeyScope,
-    OutputEvent,
     OutputStream,
     ProcessInfo,
     SandboxInfo,
     SandboxStatus,
-    ServerInfo,
     SnapshotInfo,
 )
 
 OnOutput = Callable[[str], None]
-
-
-class SandboxClient:
-    """One server and one pool of connections to it, however many machines it drives.
-
-    Args:
-        url: The server's address. Default: ``FORKYARD_URL``, else ``http://127.0.0.1:7070``.
-        api_key: Default: ``FORKYARD_API_KEY``, else the file that a server on this host wrote at its first start.
-        timeout: Seconds that each call may take in all, retries included. Default: 60; making a machine: 120.
-
-    Raises:
-        InvalidArgument: The address is none, or no key is found.
-    """
-
-    def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float | None = None) -> None:
-        self._native = _native.Client(url, api_key, timeout)
-
-    def __enter__(self) -> SandboxClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def list(self) -> builtins.list[SandboxInfo]:
-        """All machines of the project, newest first."""
-        return [sandbox_info(value) for value in load(self._native.list().wait())]
-
-    def get(self, sandbox_id: str) -> SandboxInfo:
-        """A machine's record.
-
-        Raises:
-            SandboxNotFound: There is none of this id in the project.
-        """
-        return sandbox_info(load(self._native.get(sandbox_id).wait()))
-
-    def terminate(self, sandbox_id: str) -> SandboxInfo:
-        """Ends a machine and waits for its end; ending one that has ended answers how it ended."""
-        return sandbox_info(load(self._native.terminate(sandbox_id).wait()))
-
-    def snapshots(self) -> builtins.list[SnapshotInfo]:
-        """All snapshots of the project, newest first."""
-        return [snapshot_info(value) for value in load(self._native.snapshots().wait())]
-
-    def snapshot(self, snapshot_id: str) -> SnapshotInfo:
-        """A snapshot's record.
-
-        Raises:
-            SnapshotNotFound: There is none of this id in the project.
-        """
-        return snapshot_info(load(self._native.snapshot(snapshot_id).wait()))
-
-    def delete_snapshot(self, snapshot_id: str) -> None:
-        """Deletes a snapshot; machines that came from it go on.
-
-        Raises:
-            SnapshotNotFound: There is none of this id in the project.
-        """
-        self._native.delete_snapshot(snapshot_id).wait()
-
-    def images(self) -> builtins.list[ImageInfo]:
-        """The server's images."""
-        return [image_info(value) for value in load(self._native.images().wait())]
-
-    def server_info(self) -> ServerInfo:
-        """The server's version, accelerator and room."""
-        return server_info(load(self._native.server_info().wait()))
-
-    def create_key(
-        self,
-        *,
-        project: str | None = None,
-        scope: KeyScope = KeyScope.SANDBOXES,
-        description: str = "",
-        max_sandboxes: int = 8,
-        requests_per_second: int = 1000,
-    ) -> CreatedKey:
-        """Makes an API key; its secret is shown this once. Needs a key of scope ``admin``.
-
-        Args:
-            project: The project it sees. Default: the caller's.
-            scope: What it may do.
-            description: What it is for, at most 128 bytes.
-            max_sandboxes: Machines it may have alive at once.
-            requests_per_second: Requests a second it may make on average.
-        """
-        return created_key(
-            load(
-                self._native.create_key(
-                    key_request(project, scope, description, max_sandboxes, requests_per_second)
-                ).wait()
-            )
-        )
-
-    def list_keys(self) -> builtins.list[KeyInfo]:
-        """The server's API keys, without their secrets. Needs a key of scope ``admin``."""
-        return [key_info(value) for value in load(self._native.list_keys().wait())]
-
-    def revoke_key(self, key_id: str) -> None:
-        """Revokes an API key at once; machines made with it go on. Needs a key of scope ``admin``."""
-        self._native.revoke_key(key_id).wait()
-
-
-class Process:
-    """A process in a machine, and a place in its output: iterate to get its pieces as they come.
-
-    Attributes:
-        exit: How it ended, once the iteration or `wait` has seen its end.
-        dropped: Bytes of output that were lost, since nobody read them while the machine had room for them.
-    """
-
-    def __init__(self, native: _native.Process) -> None:
-        self._native = native
-        self._decoders = Decoders()
-        self.exit: ExitStatus | None = None
-        self.dropped = 0
-
-    @property
-    def id(self) -> str:
-        """The id by which it can be attached to again."""
-        return self._native.id
-
-    def __iter__(self) -> Iterator[OutputEvent]:
-        return self
-
-    def __next__(self) -> OutputEvent:
-        while True:
-            event = self._native.next().wait()
-            if event is None:
-                raise StopIteration
-            if event[0] == "exited":
-                self.exit = exit_status(load(event[1]))
-                raise StopIteration
-            if event[0] == "dropped":
-                self.dropped += event[1]
-            else:
-                return self._decoders.event(OutputStream(event[0]), event[1])
-
-    def wait(self) -> ExitStatus:
-        """Waits for its end, passing over what output is left."""
-        for _ in self:
-            pass
-        if self.exit is None:
-            raise RuntimeError("the process's output was read to its end elsewhere")
-        return self.exit
-
-    def info(self) -> ProcessInfo:
-        """How it stands now."""
-        return process_info(load(self._native.info().wait()))
-
-    def send_signal(self, signal: int) -> None:
-        """Sends a signal to its process group; 9 to everything that it started.
-
-        Raises:
-            FailedPrecondition: It has ended already.
-        """
-        self._native.signal(signal).wait()
-
-    def kill(self) -> None:
-        """Kills it and everything that it started."""
-        self._native.signal(9).wait()
-
-    def write_stdin(self, data: bytes | str) -> None:
-        """Writes to its standard input. It must have been started with ``stdin=True``."""
-        self._native.write_stdin(data.encode() if isinstance(data, str) else bytes(data)).wait()
-
-    def close_stdin(self) -> None:
-        """Closes its standard input."""
-        self._native.close_stdin().wait()
 
 
 class Sandbox:

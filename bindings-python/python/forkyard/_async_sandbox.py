@@ -1,13 +1,11 @@
-"""Machines, their processes and files."""
+"""A machine: its life, its commands and its files."""
 
 from __future__ import annotations
 
-import builtins
 import inspect  # sync:
 from collections.abc import (
-    AsyncIterator,  # sync:
-    Awaitable,  # sync: Callable,
-    Callable,  # sync: Iterator,
+    Awaitable,  # sync:
+    Callable,
     Mapping,
     Sequence,
 )
@@ -15,220 +13,38 @@ from pathlib import Path as LocalPath
 from types import TracebackType
 
 from . import _native
+from ._async_client import AsyncSandboxClient
+from ._async_process import AsyncProcess
 from ._creation import Creation  # sync:
 from ._records import (
-    created_key,
-    exit_status,
     file_info,
-    image_info,
-    key_info,
     load,
     process_info,
     sandbox_info,
-    server_info,
     snapshot_info,
 )
 from ._shared import (
-    Decoders,
     Path,
     checked,
     checkpoint_request,
     create_request,
     default_client,
     fork_request,
-    key_request,
     make_spec,
     raw_path,
 )
 from ._types import (
     CheckpointType,
     CommandResult,
-    CreatedKey,
-    ExitStatus,
     FileInfo,
-    ImageInfo,
-    KeyInfo,
-    KeyScope,
-    OutputEvent,
     OutputStream,
     ProcessInfo,
     SandboxInfo,
     SandboxStatus,
-    ServerInfo,
     SnapshotInfo,
 )
 
 OnOutput = Callable[[str], Awaitable[None] | None]  # sync: OnOutput = Callable[[str], None]
-
-
-class AsyncSandboxClient:
-    """One server and one pool of connections to it, however many machines it drives.
-
-    Args:
-        url: The server's address. Default: ``FORKYARD_URL``, else ``http://127.0.0.1:7070``.
-        api_key: Default: ``FORKYARD_API_KEY``, else the file that a server on this host wrote at its first start.
-        timeout: Seconds that each call may take in all, retries included. Default: 60; making a machine: 120.
-
-    Raises:
-        InvalidArgument: The address is none, or no key is found.
-    """
-
-    def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float | None = None) -> None:
-        self._native = _native.Client(url, api_key, timeout)
-
-    async def __aenter__(self) -> AsyncSandboxClient:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    async def list(self) -> builtins.list[SandboxInfo]:
-        """All machines of the project, newest first."""
-        return [sandbox_info(value) for value in load(await self._native.list())]
-
-    async def get(self, sandbox_id: str) -> SandboxInfo:
-        """A machine's record.
-
-        Raises:
-            SandboxNotFound: There is none of this id in the project.
-        """
-        return sandbox_info(load(await self._native.get(sandbox_id)))
-
-    async def terminate(self, sandbox_id: str) -> SandboxInfo:
-        """Ends a machine and waits for its end; ending one that has ended answers how it ended."""
-        return sandbox_info(load(await self._native.terminate(sandbox_id)))
-
-    async def snapshots(self) -> builtins.list[SnapshotInfo]:
-        """All snapshots of the project, newest first."""
-        return [snapshot_info(value) for value in load(await self._native.snapshots())]
-
-    async def snapshot(self, snapshot_id: str) -> SnapshotInfo:
-        """A snapshot's record.
-
-        Raises:
-            SnapshotNotFound: There is none of this id in the project.
-        """
-        return snapshot_info(load(await self._native.snapshot(snapshot_id)))
-
-    async def delete_snapshot(self, snapshot_id: str) -> None:
-        """Deletes a snapshot; machines that came from it go on.
-
-        Raises:
-            SnapshotNotFound: There is none of this id in the project.
-        """
-        await self._native.delete_snapshot(snapshot_id)
-
-    async def images(self) -> builtins.list[ImageInfo]:
-        """The server's images."""
-        return [image_info(value) for value in load(await self._native.images())]
-
-    async def server_info(self) -> ServerInfo:
-        """The server's version, accelerator and room."""
-        return server_info(load(await self._native.server_info()))
-
-    async def create_key(
-        self,
-        *,
-        project: str | None = None,
-        scope: KeyScope = KeyScope.SANDBOXES,
-        description: str = "",
-        max_sandboxes: int = 8,
-        requests_per_second: int = 1000,
-    ) -> CreatedKey:
-        """Makes an API key; its secret is shown this once. Needs a key of scope ``admin``.
-
-        Args:
-            project: The project it sees. Default: the caller's.
-            scope: What it may do.
-            description: What it is for, at most 128 bytes.
-            max_sandboxes: Machines it may have alive at once.
-            requests_per_second: Requests a second it may make on average.
-        """
-        return created_key(
-            load(
-                await self._native.create_key(
-                    key_request(project, scope, description, max_sandboxes, requests_per_second)
-                )
-            )
-        )
-
-    async def list_keys(self) -> builtins.list[KeyInfo]:
-        """The server's API keys, without their secrets. Needs a key of scope ``admin``."""
-        return [key_info(value) for value in load(await self._native.list_keys())]
-
-    async def revoke_key(self, key_id: str) -> None:
-        """Revokes an API key at once; machines made with it go on. Needs a key of scope ``admin``."""
-        await self._native.revoke_key(key_id)
-
-
-class AsyncProcess:
-    """A process in a machine, and a place in its output: iterate to get its pieces as they come.
-
-    Attributes:
-        exit: How it ended, once the iteration or `wait` has seen its end.
-        dropped: Bytes of output that were lost, since nobody read them while the machine had room for them.
-    """
-
-    def __init__(self, native: _native.Process) -> None:
-        self._native = native
-        self._decoders = Decoders()
-        self.exit: ExitStatus | None = None
-        self.dropped = 0
-
-    @property
-    def id(self) -> str:
-        """The id by which it can be attached to again."""
-        return self._native.id
-
-    def __aiter__(self) -> AsyncIterator[OutputEvent]:
-        return self
-
-    async def __anext__(self) -> OutputEvent:
-        while True:
-            event = await self._native.next()
-            if event is None:
-                raise StopAsyncIteration
-            if event[0] == "exited":
-                self.exit = exit_status(load(event[1]))
-                raise StopAsyncIteration
-            if event[0] == "dropped":
-                self.dropped += event[1]
-            else:
-                return self._decoders.event(OutputStream(event[0]), event[1])
-
-    async def wait(self) -> ExitStatus:
-        """Waits for its end, passing over what output is left."""
-        async for _ in self:
-            pass
-        if self.exit is None:
-            raise RuntimeError("the process's output was read to its end elsewhere")
-        return self.exit
-
-    async def info(self) -> ProcessInfo:
-        """How it stands now."""
-        return process_info(load(await self._native.info()))
-
-    async def send_signal(self, signal: int) -> None:
-        """Sends a signal to its process group; 9 to everything that it started.
-
-        Raises:
-            FailedPrecondition: It has ended already.
-        """
-        await self._native.signal(signal)
-
-    async def kill(self) -> None:
-        """Kills it and everything that it started."""
-        await self._native.signal(9)
-
-    async def write_stdin(self, data: bytes | str) -> None:
-        """Writes to its standard input. It must have been started with ``stdin=True``."""
-        await self._native.write_stdin(data.encode() if isinstance(data, str) else bytes(data))
-
-    async def close_stdin(self) -> None:
-        """Closes its standard input."""
-        await self._native.close_stdin()
 
 
 class AsyncSandbox:

@@ -1,0 +1,131 @@
+"""One server: its machines, snapshots, images and keys."""
+
+from __future__ import annotations
+
+import builtins
+from types import TracebackType
+
+from . import _native
+from ._records import (
+    created_key,
+    image_info,
+    key_info,
+    load,
+    sandbox_info,
+    server_info,
+    snapshot_info,
+)
+from ._shared import (
+    key_request,
+)
+from ._types import (
+    CreatedKey,
+    ImageInfo,
+    KeyInfo,
+    KeyScope,
+    SandboxInfo,
+    ServerInfo,
+    SnapshotInfo,
+)
+
+
+class AsyncSandboxClient:
+    """One server and one pool of connections to it, however many machines it drives.
+
+    Args:
+        url: The server's address. Default: ``FORKYARD_URL``, else ``http://127.0.0.1:7070``.
+        api_key: Default: ``FORKYARD_API_KEY``, else the file that a server on this host wrote at its first start.
+        timeout: Seconds that each call may take in all, retries included. Default: 60; making a machine: 120.
+
+    Raises:
+        InvalidArgument: The address is none, or no key is found.
+    """
+
+    def __init__(self, url: str | None = None, api_key: str | None = None, *, timeout: float | None = None) -> None:
+        self._native = _native.Client(url, api_key, timeout)
+
+    async def __aenter__(self) -> AsyncSandboxClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    async def list(self) -> builtins.list[SandboxInfo]:
+        """All machines of the project, newest first."""
+        return [sandbox_info(value) for value in load(await self._native.list())]
+
+    async def get(self, sandbox_id: str) -> SandboxInfo:
+        """A machine's record.
+
+        Raises:
+            SandboxNotFound: There is none of this id in the project.
+        """
+        return sandbox_info(load(await self._native.get(sandbox_id)))
+
+    async def terminate(self, sandbox_id: str) -> SandboxInfo:
+        """Ends a machine and waits for its end; ending one that has ended answers how it ended."""
+        return sandbox_info(load(await self._native.terminate(sandbox_id)))
+
+    async def snapshots(self) -> builtins.list[SnapshotInfo]:
+        """All snapshots of the project, newest first."""
+        return [snapshot_info(value) for value in load(await self._native.snapshots())]
+
+    async def snapshot(self, snapshot_id: str) -> SnapshotInfo:
+        """A snapshot's record.
+
+        Raises:
+            SnapshotNotFound: There is none of this id in the project.
+        """
+        return snapshot_info(load(await self._native.snapshot(snapshot_id)))
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Deletes a snapshot; machines that came from it go on.
+
+        Raises:
+            SnapshotNotFound: There is none of this id in the project.
+        """
+        await self._native.delete_snapshot(snapshot_id)
+
+    async def images(self) -> builtins.list[ImageInfo]:
+        """The server's images."""
+        return [image_info(value) for value in load(await self._native.images())]
+
+    async def server_info(self) -> ServerInfo:
+        """The server's version, accelerator and room."""
+        return server_info(load(await self._native.server_info()))
+
+    async def create_key(
+        self,
+        *,
+        project: str | None = None,
+        scope: KeyScope = KeyScope.SANDBOXES,
+        description: str = "",
+        max_sandboxes: int = 8,
+        requests_per_second: int = 1000,
+    ) -> CreatedKey:
+        """Makes an API key; its secret is shown this once. Needs a key of scope ``admin``.
+
+        Args:
+            project: The project it sees. Default: the caller's.
+            scope: What it may do.
+            description: What it is for, at most 128 bytes.
+            max_sandboxes: Machines it may have alive at once.
+            requests_per_second: Requests a second it may make on average.
+        """
+        return created_key(
+            load(
+                await self._native.create_key(
+                    key_request(project, scope, description, max_sandboxes, requests_per_second)
+                )
+            )
+        )
+
+    async def list_keys(self) -> builtins.list[KeyInfo]:
+        """The server's API keys, without their secrets. Needs a key of scope ``admin``."""
+        return [key_info(value) for value in load(await self._native.list_keys())]
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Revokes an API key at once; machines made with it go on. Needs a key of scope ``admin``."""
+        await self._native.revoke_key(key_id)
