@@ -84,6 +84,35 @@ impl Client {
         Call::new(async move { client.delete_snapshot(&snapshot_id).await.map(|()| Nothing) })
     }
 
+    /// Has machines kept ready; `spec` is the wire's JSON.
+    fn create_pool(&self, py: Python<'_>, spec: &str) -> PyResult<Call> {
+        let spec = serde_json::from_str(spec).map_err(|error| invalid(py, error.to_string()))?;
+        let client = self.client.clone();
+        Ok(Call::new(async move { Json::new(&client.create_pool(spec).await?) }))
+    }
+
+    fn pool(&self, pool_id: String) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { Json::new(&client.pool(&pool_id).await?) })
+    }
+
+    fn pools(&self) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { Json::new(&client.pools().await?) })
+    }
+
+    /// Has a pool keep something else; `spec` is the wire's JSON.
+    fn change_pool(&self, py: Python<'_>, pool_id: String, spec: &str) -> PyResult<Call> {
+        let spec = serde_json::from_str(spec).map_err(|error| invalid(py, error.to_string()))?;
+        let client = self.client.clone();
+        Ok(Call::new(async move { Json::new(&client.change_pool(&pool_id, spec).await?) }))
+    }
+
+    fn delete_pool(&self, pool_id: String) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { client.delete_pool(&pool_id).await.map(|()| Nothing) })
+    }
+
     fn images(&self) -> Call {
         let client = self.client.clone();
         Call::new(async move { Json::new(&client.images().await?) })

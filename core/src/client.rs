@@ -126,7 +126,8 @@ impl Client {
         let mut call = Request::new(Method::POST, "/sandboxes").json(&request)?;
         call.idempotency_key = Some(ulid::Ulid::generate().to_string());
         let guard = Unfinished::new(self, &call, false);
-        let deadline = Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT);
+        let in_line = Duration::from_secs(request.queue_timeout_secs);
+        let deadline = Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT) + in_line;
         let created = self.inner.http.call::<SandboxInfo>(&call, deadline).await;
         guard.settle(&created);
         Ok(Sandbox::new(self.clone(), created?))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, RestoreSandbox, Sandbox, SandboxId, SandboxList, SandboxPage,
-    SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList,
+    ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, Sandbox, SandboxId,
+    SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -68,6 +68,16 @@ pub enum Action {
     ListSnapshots,
     /// Deletes a snapshot.
     DeleteSnapshot(SnapshotId),
+    /// Has machines of one kind kept ready.
+    CreatePool(PoolSpec),
+    /// Shows a pool.
+    GetPool(PoolId),
+    /// Has a pool keep something else.
+    ChangePool(PoolId, PoolSpec),
+    /// Lists pools.
+    ListPools,
+    /// Deletes a pool.
+    DeletePool(PoolId),
     /// Asks something of a machine's guest.
     Guest(SandboxId, GuestCall),
     /// Lists images.
@@ -98,6 +108,12 @@ pub enum Reply {
     Snapshots(SnapshotList),
     /// Forks that were made, or are being made.
     Forks(SandboxList),
+    /// A new pool.
+    PoolCreated(Box<Pool>),
+    /// A pool.
+    Pool(Box<Pool>),
+    /// Pools.
+    Pools(PoolList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -189,7 +205,19 @@ impl Service {
             }
             Action::ListSnapshots => Ok(Reply::Snapshots(self.sandboxes.snapshots().list(&caller.project))),
             Action::DeleteSnapshot(id) => {
-                self.sandboxes.snapshots().delete(&caller.project, &id).await?;
+                self.sandboxes.delete_snapshot(&caller.project, &id).await?;
+                Ok(Reply::Done)
+            }
+            Action::CreatePool(spec) => {
+                Ok(Reply::PoolCreated(Box::new(self.sandboxes.create_pool(caller, spec).await?)))
+            }
+            Action::GetPool(id) => Ok(Reply::Pool(Box::new(self.sandboxes.pool(&caller.project, &id)?))),
+            Action::ChangePool(id, spec) => {
+                Ok(Reply::Pool(Box::new(self.sandboxes.change_pool(caller, &id, spec).await?)))
+            }
+            Action::ListPools => Ok(Reply::Pools(self.sandboxes.pools(&caller.project))),
+            Action::DeletePool(id) => {
+                self.sandboxes.delete_pool(&caller.project, &id).await?;
                 Ok(Reply::Done)
             }
             Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),

@@ -11,6 +11,7 @@ pub mod http_server;
 pub mod image;
 pub mod key;
 pub mod paths;
+pub mod pool;
 pub mod quota;
 pub mod random;
 pub mod sandbox;

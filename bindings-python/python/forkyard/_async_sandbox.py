@@ -68,6 +68,7 @@ class AsyncSandbox:
         memory_mb: int | None = None,
         timeout_secs: int = 600,
         auto_resume: bool = True,
+        queue_timeout_secs: int = 0,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         client: AsyncSandboxClient | None = None,
@@ -82,6 +83,8 @@ class AsyncSandbox:
             memory_mb: Memory in MiB, 128 to 524,288. Default: 512, or the snapshot's.
             timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended.
             auto_resume: Whether a call to it resumes it when it is suspended.
+            queue_timeout_secs: Seconds to wait for room in line with others, at most 3,600, where the host has none or
+                the key may have no more machines; the keys' lines are served in turn.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
             client: The server to ask. Default: one found by the environment (`AsyncSandboxClient`).
@@ -94,7 +97,9 @@ class AsyncSandbox:
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: The key may have no more machines.
         """
-        request = create_request(image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, env, labels)
+        request = create_request(
+            image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, queue_timeout_secs, env, labels
+        )
 
         async def make() -> AsyncSandbox:
             native = default_client() if client is None else client._native

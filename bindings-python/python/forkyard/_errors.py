@@ -95,6 +95,10 @@ class SnapshotNotFound(NotFound):
     """No such snapshot in the project."""
 
 
+class PoolNotFound(NotFound):
+    """No such pool in the project."""
+
+
 class SnapshotCorrupt(ForkyardError):
     """A snapshot's files are not what was written; nothing is made of it."""
 
@@ -213,6 +217,7 @@ _NOT_FOUND: dict[str | None, type[NotFound]] = {
     "file": FileNotFound,
     "image": ImageNotFound,
     "snapshot": SnapshotNotFound,
+    "pool": PoolNotFound,
 }
 
 

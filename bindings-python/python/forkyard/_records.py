@@ -16,6 +16,7 @@ from ._types import (
     ImageInfo,
     KeyInfo,
     KeyScope,
+    PoolInfo,
     ProcessInfo,
     ProcessState,
     SandboxInfo,
@@ -67,6 +68,26 @@ def snapshot_info(value: dict[str, Any]) -> SnapshotInfo:
         logical_size=value["logical_size_bytes"],
         pause=value["pause_ms"] / 1000,
         labels=value["labels"],
+        created_at=value["created_at_ms"] / 1000,
+    )
+
+
+def pool_info(value: dict[str, Any]) -> PoolInfo:
+    """A pool."""
+    return PoolInfo(
+        pool_id=value["pool_id"],
+        image=value.get("image"),
+        snapshot_id=value.get("snapshot_id"),
+        cpus=value.get("cpus"),
+        memory_mb=value.get("memory_mb"),
+        min_ready=value["min_ready"],
+        max=value.get("max"),
+        ready=value["ready"],
+        starting=value["starting"],
+        claimed=value["claimed"],
+        hits=value["hits"],
+        misses=value["misses"],
+        reason=value.get("reason"),
         created_at=value["created_at_ms"] / 1000,
     )
 

@@ -66,6 +66,7 @@ def create_request(
     memory_mb: int | None,
     timeout_secs: int,
     auto_resume: bool,
+    queue_timeout_secs: int,
     env: Mapping[str, str] | None,
     labels: Mapping[str, str] | None,
 ) -> str:
@@ -73,12 +74,27 @@ def create_request(
     request: dict[str, object] = {
         "timeout_secs": timeout_secs,
         "auto_resume": auto_resume,
+        "queue_timeout_secs": queue_timeout_secs,
         "env": dict(env or {}),
         "labels": dict(labels or {}),
     }
     optional = {"image": image, "snapshot_id": snapshot_id, "name": name, "cpus": cpus, "memory_mb": memory_mb}
     request.update((key, value) for key, value in optional.items() if value is not None)
     return json.dumps(request)
+
+
+def pool_spec(
+    image: str | None,
+    snapshot_id: str | None,
+    cpus: float | None,
+    memory_mb: int | None,
+    min_ready: int,
+    max: int | None,  # noqa: A002
+) -> str:
+    """The wire's JSON for a pool."""
+    optional = {"image": image, "snapshot_id": snapshot_id, "cpus": cpus, "memory_mb": memory_mb, "max": max}
+    spec: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
+    return json.dumps({**spec, "min_ready": min_ready})
 
 
 def checkpoint_request(kind: CheckpointType, name: str | None, labels: Mapping[str, str] | None) -> str:

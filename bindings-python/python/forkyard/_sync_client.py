@@ -12,18 +12,21 @@ from ._records import (
     image_info,
     key_info,
     load,
+    pool_info,
     sandbox_info,
     server_info,
     snapshot_info,
 )
 from ._shared import (
     key_request,
+    pool_spec,
 )
 from ._types import (
     CreatedKey,
     ImageInfo,
     KeyInfo,
     KeyScope,
+    PoolInfo,
     SandboxInfo,
     ServerInfo,
     SnapshotInfo,
@@ -88,6 +91,71 @@ class SandboxClient:
             SnapshotNotFound: There is none of this id in the project.
         """
         self._native.delete_snapshot(snapshot_id).wait()
+
+    def create_pool(
+        self,
+        image: str | None = None,
+        *,
+        snapshot_id: str | None = None,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
+        min_ready: int = 1,
+        max: int | None = None,  # noqa: A002
+    ) -> PoolInfo:
+        """Has machines of one kind kept ready: `Sandbox.create` hands one out where it asks for such a machine.
+
+        Args:
+            image: An image's tag or digest. Default: ``python``.
+            snapshot_id: A snapshot to go on from instead of an image.
+            cpus: Virtual CPUs of each, as in `Sandbox.create`.
+            memory_mb: Memory of each in MiB, as in `Sandbox.create`.
+            min_ready: Machines that are kept ready, 1 to 1,000; they count among the key's machines.
+            max: Most machines of the pool at once, claimed ones included. Beyond it none is made ready, and machines
+                are made as without a pool. Default: no limit but the key's.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            ImageNotFound: The server has no such image.
+            SnapshotNotFound: The project has no such snapshot.
+            QuotaExceeded: The key may not have so many machines.
+        """
+        spec = pool_spec(image, snapshot_id, cpus, memory_mb, min_ready, max)
+        return pool_info(load(self._native.create_pool(spec).wait()))
+
+    def pool(self, pool_id: str) -> PoolInfo:
+        """A pool, with its machines counted.
+
+        Raises:
+            PoolNotFound: There is none of this id in the project.
+        """
+        return pool_info(load(self._native.pool(pool_id).wait()))
+
+    def pools(self) -> builtins.list[PoolInfo]:
+        """All pools of the project, newest first."""
+        return [pool_info(value) for value in load(self._native.pools().wait())]
+
+    def change_pool(
+        self,
+        pool_id: str,
+        image: str | None = None,
+        *,
+        snapshot_id: str | None = None,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
+        min_ready: int = 1,
+        max: int | None = None,  # noqa: A002
+    ) -> PoolInfo:
+        """Has a pool keep something else, as `create_pool` says it; those of another kind that wait in it are ended."""
+        spec = pool_spec(image, snapshot_id, cpus, memory_mb, min_ready, max)
+        return pool_info(load(self._native.change_pool(pool_id, spec).wait()))
+
+    def delete_pool(self, pool_id: str) -> None:
+        """Deletes a pool and ends the machines that wait in it; those that were claimed go on.
+
+        Raises:
+            PoolNotFound: There is none of this id in the project.
+        """
+        self._native.delete_pool(pool_id).wait()
 
     def images(self) -> builtins.list[ImageInfo]:
         """The server's images."""

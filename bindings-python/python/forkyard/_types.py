@@ -292,6 +292,43 @@ class SnapshotInfo:
 
 
 @dataclass(frozen=True)
+class PoolInfo:
+    """Machines that the server keeps ready for `create`.
+
+    Attributes:
+        pool_id: Its id, ``pool_…``.
+        image: The image that they are made of; None for the default image, or where it is a snapshot.
+        snapshot_id: The snapshot that they go on from instead.
+        cpus: Virtual CPUs of each; None for the default, or the snapshot's.
+        memory_mb: Memory of each in MiB; None for the default, or the snapshot's.
+        min_ready: Machines that are kept ready.
+        max: Most machines of the pool at once, claimed ones included; None for no limit but the key's.
+        ready: Machines that wait to be claimed.
+        starting: Machines that are being made ready.
+        claimed: Machines that were claimed and have not ended.
+        hits: Machines that were claimed since the server started.
+        misses: Machines of its kind that were asked for since then when none was ready.
+        reason: Why it has fewer machines than it should, for people.
+        created_at: When it was asked for.
+    """
+
+    pool_id: str
+    image: str | None
+    snapshot_id: str | None
+    cpus: float | None
+    memory_mb: int | None
+    min_ready: int
+    max: int | None
+    ready: int
+    starting: int
+    claimed: int
+    hits: int
+    misses: int
+    reason: str | None
+    created_at: float
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """An image on the server.
 

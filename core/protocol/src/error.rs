@@ -122,6 +122,8 @@ pub enum Resource {
     User,
     /// An API key.
     Key,
+    /// A pool.
+    Pool,
 }
 
 /// Every error's body: `{"error": {"code": …, "message": …}}`.

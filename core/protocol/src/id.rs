@@ -93,6 +93,12 @@ id!(
     "a snapshot id"
 );
 id!(
+    /// Machines kept ready: `pool_` and a ULID, made by the server.
+    PoolId,
+    "pool_",
+    "a pool id"
+);
+id!(
     /// An API key's public half: `key_` and a ULID.
     KeyId,
     "key_",

@@ -22,6 +22,7 @@
 //! | `GET /files/list?path=P[&limit=N][&cursor=C]` | → [`FileList`] |
 //! | `POST /files/mkdir?path=P[&parents=true][&mode=0755][&user=U]` | → [`FileStat`] |
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
+//! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
 //! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
 //!
@@ -34,6 +35,7 @@ mod file;
 mod id;
 mod image;
 mod key;
+mod pool;
 mod process;
 mod query;
 mod sandbox;
@@ -50,9 +52,12 @@ pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
 pub use file::{
     DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, PathError, RawPath,
 };
-pub use id::{InvalidId, KeyId, ProcessId, ProjectId, SandboxId, SnapshotId, validate_label, validate_name};
+pub use id::{
+    InvalidId, KeyId, PoolId, ProcessId, ProjectId, SandboxId, SnapshotId, validate_label, validate_name,
+};
 pub use image::{ImageInfo, ImageList};
 pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
+pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
 pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
     ProcessSpec, ProcessState, SignalRequest, StdinReply,
@@ -60,7 +65,7 @@ pub use process::{
 pub use query::Query;
 pub use sandbox::{
     CreateSandbox, DEFAULT_CPUS, DEFAULT_IMAGE, DEFAULT_MEMORY_MB, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB,
-    MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus,
+    MAX_QUEUE_TIMEOUT_SECS, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus,
 };
 pub use server::{Capacity, Health, ServerInfo};
 pub use snapshot::{

@@ -12,6 +12,8 @@ pub const MIN_MEMORY_MB: u64 = 128;
 pub const MAX_MEMORY_MB: u64 = 512 * 1024;
 /// Longest idle time-out, in seconds (30 days).
 pub const MAX_TIMEOUT_SECS: u64 = 30 * 24 * 3600;
+/// Longest wait for room, in seconds (an hour).
+pub const MAX_QUEUE_TIMEOUT_SECS: u64 = 3600;
 /// Most labels of one machine.
 pub const MAX_LABELS: usize = 64;
 
@@ -46,6 +48,10 @@ pub struct CreateSandbox {
     /// Whether a call to it resumes it when it is suspended. Default: true.
     #[serde(default = "default_auto_resume")]
     pub auto_resume: bool,
+    /// Seconds to wait for room in line with others, at most 3,600, where the host has none or the key may have no more. The
+    /// keys' lines are served in turn. Default: 0, refused at once.
+    #[serde(default)]
+    pub queue_timeout_secs: u64,
     /// Environment of every process in it.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -79,6 +85,7 @@ impl Default for CreateSandbox {
             memory_mb: None,
             timeout_secs: default_timeout_secs(),
             auto_resume: default_auto_resume(),
+            queue_timeout_secs: 0,
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
         }
@@ -105,6 +112,12 @@ impl CreateSandbox {
             return fail("give either image or snapshot_id: a snapshot has its image in it".to_owned());
         }
         validate_timeout(self.timeout_secs)?;
+        if self.queue_timeout_secs > MAX_QUEUE_TIMEOUT_SECS {
+            return fail(format!(
+                "queue_timeout_secs must be at most {MAX_QUEUE_TIMEOUT_SECS}, not {}",
+                self.queue_timeout_secs
+            ));
+        }
         if let Some(name) = &self.name {
             validate_name(name).or_else(|error| fail(error.to_string()))?;
         }

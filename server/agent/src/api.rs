@@ -65,7 +65,7 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["health"]) => agent.health(),
         (&Method::POST, ["configure"]) => {
             let config = read_json(request.into_body()).await?;
-            agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed)).await?;
+            agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed))?;
             agent.health()
         }
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
@@ -100,6 +100,10 @@ async fn processes(
             let process = find(id)?;
             process.wait(query.number("wait_ms", 0)?.min(MAX_WAIT_MS)).await;
             json(&process.info())
+        }
+        (&Method::DELETE, [id]) => {
+            processes.forget(&find(id)?.info().id)?;
+            agent.health()
         }
         (&Method::GET, [id, "output"]) => find(id)?.stream(offsets(query)?),
         (&Method::POST, [id, "signal"]) => {

@@ -14,6 +14,7 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::system::RebootCommand;
 
 use crate::api::Agent;
+use crate::identity;
 use crate::port::Port;
 use crate::process::Limits;
 use crate::session;
@@ -69,6 +70,7 @@ fn prepare() -> io::Result<()> {
         "exempting the agent from the out-of-memory killer",
         fs::write("/proc/self/oom_score_adj", "-1000"),
     )?;
+    step("setting up the machine's identity", identity::set_up())?;
     step("bringing up the loopback interface", bring_up_loopback())
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use forkyard_protocol::{ErrorBody, GuestConfig, GuestFile, RawPath};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::identity;
 use crate::reply::{internal, invalid};
 
 /// Where processes look for programs when nobody says otherwise.
@@ -24,12 +25,11 @@ impl Config {
     }
 
     /// Takes the host's word; on a system of its own also puts seed, clock, names and files in place.
-    pub async fn apply(&self, config: GuestConfig, owns_system: bool) -> Result<(), ErrorBody> {
+    pub fn apply(&self, config: GuestConfig, owns_system: bool) -> Result<(), ErrorBody> {
         let config = Arc::new(config);
         if owns_system {
-            let config = config.clone();
-            let applied = tokio::task::spawn_blocking(move || change_system(&config)).await;
-            applied.map_err(|error| internal(&error))??;
+            // Here, on the event loop: nothing else runs yet, and a thread more costs a cold guest milliseconds.
+            change_system(&config)?;
         }
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
@@ -61,37 +61,8 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
     };
     clock_settime(ClockId::Realtime, time)
         .map_err(|error| failed("the clock could not be set")(error.into()))?;
-    rustix::system::sethostname(config.hostname.as_bytes())
-        .map_err(|error| failed("the host name could not be set")(error.into()))?;
-    let name = &config.hostname;
-    let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost\n");
-    // A machine that was only suspended is the same as before.
-    let is_another =
-        std::fs::read_to_string("/etc/machine-id").ok().is_none_or(|id| id.trim() != config.machine_id);
-    for (path, content) in [
-        ("/etc/hostname", format!("{name}\n")),
-        ("/etc/hosts", hosts),
-        ("/etc/machine-id", format!("{}\n", config.machine_id)),
-    ] {
-        std::fs::write(path, content).map_err(failed(path))?;
-    }
-    if is_another {
-        renew_boot_id().map_err(failed("the boot id could not be renewed"))?;
-    }
+    identity::assume(config).map_err(failed("the machine's identity could not be put in place"))?;
     config.files.iter().try_for_each(write_file)
-}
-
-/// Gives this machine a boot id of its own: the kernel's was made before the fork, and all twins have it.
-fn renew_boot_id() -> io::Result<()> {
-    const KERNELS: &str = "/proc/sys/kernel/random/boot_id";
-    const OWN: &str = "/run/forkyard-boot-id";
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-    let is_new = !std::path::Path::new(OWN).exists();
-    std::fs::write(OWN, id)?;
-    if is_new {
-        rustix::mount::mount_bind(OWN, KERNELS)?;
-    }
-    Ok(())
 }
 
 fn write_file(file: &GuestFile) -> Result<(), ErrorBody> {

@@ -7,11 +7,13 @@ mod boot;
 mod config;
 mod disk;
 mod file;
+mod identity;
 mod listen;
 mod port;
 mod process;
 mod reply;
 mod session;
+mod tail;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::api::{self, Agent};
+use crate::tail::Tail;
 
 /// Calls at once in one session.
 const MAX_STREAMS: u32 = 2048;
@@ -18,12 +19,25 @@ const STREAM_WINDOW: u32 = 512 * 1024;
 /// As much as all streams together, so that one that stands still stalls no other.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
-/// Serves one session: preamble, echo, HTTP/2 until it ends. Processes outlive it.
-pub async fn serve<T>(mut stream: T, agent: Arc<Agent>) -> io::Result<()>
+/// Serves sessions, one after another, until the stream ends or fails. Processes outlive them.
+pub async fn serve<T>(stream: T, agent: Arc<Agent>) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let preamble = await_preamble(&mut stream).await?;
+    let mut stream = Tail::new(stream);
+    loop {
+        let preamble = await_preamble(&mut stream).await?;
+        if let Err(error) = serve_one(&mut stream, preamble, agent.clone()).await {
+            eprintln!("forkyard-agent: a session ended: {error}");
+        }
+    }
+}
+
+/// Serves one session: echo, then HTTP/2 until it ends.
+async fn serve_one<T>(mut stream: T, preamble: [u8; PREAMBLE_LEN], agent: Arc<Agent>) -> io::Result<()>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     stream.write_all(&preamble).await?;
     stream.flush().await?;
     let service = service_fn(move |request| {
@@ -42,12 +56,19 @@ where
         .map_err(io::Error::other)
 }
 
-/// Throws away everything until a preamble has come.
-async fn await_preamble(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<[u8; PREAMBLE_LEN]> {
+/// Throws away everything until a preamble has come. It may have been what ended the session before: a host that left without
+/// a word, as in a fork, and came back.
+async fn await_preamble(stream: &mut Tail<impl AsyncRead + Unpin>) -> io::Result<[u8; PREAMBLE_LEN]> {
     let mut search = Preamble::new();
+    let before = stream.take_last();
+    if let Some(found) = before.iter().filter_map(|byte| search.push(*byte)).last() {
+        return Ok(found);
+    }
     loop {
         // Byte by byte: whatever follows the preamble is HTTP/2's.
-        if let Some(found) = search.push(stream.read_u8().await?) {
+        let found = search.push(stream.read_u8().await?);
+        if let Some(found) = found {
+            stream.take_last();
             return Ok(found);
         }
     }

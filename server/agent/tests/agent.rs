@@ -68,6 +68,24 @@ impl Drop for Agent {
     }
 }
 
+/// A host that left without a word, as in a fork, is heard in the middle of the session that it left.
+#[tokio::test]
+async fn a_preamble_in_the_middle_of_a_session_begins_the_next() {
+    let agent = Agent::start();
+    agent.session().await;
+    let mut stream = UnixStream::connect(agent.dir.path().join("agent")).await.unwrap();
+    for nonce in [4, 5] {
+        let mut preamble = [nonce; PREAMBLE_LEN];
+        preamble[..16].copy_from_slice(&PREAMBLE_MAGIC);
+        stream.write_all(&preamble).await.unwrap();
+        let mut seen = Vec::new();
+        // What the session before still had to say comes first.
+        while !seen.ends_with(&preamble) {
+            seen.push(stream.read_u8().await.unwrap());
+        }
+    }
+}
+
 async fn send(session: &Session, request: &str, body: impl Into<Bytes>) -> http::Response<Incoming> {
     let (method, target) = request.split_once(' ').unwrap();
     let request = Request::builder().method(method).uri(format!("http://guest{target}"));

@@ -5,6 +5,7 @@ mod error;
 mod files;
 mod keys;
 mod openapi;
+mod pools;
 mod processes;
 mod relay;
 mod request;
@@ -76,6 +77,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshots::restore))
         .routes(routes!(snapshots::list))
         .routes(routes!(snapshots::get, snapshots::delete))
+        .routes(routes!(pools::list, pools::create))
+        .routes(routes!(pools::get, pools::change, pools::delete))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
@@ -127,6 +130,9 @@ fn respond(reply: Reply) -> Response {
         Reply::Snapshot(snapshot) => Json(snapshot).into_response(),
         Reply::Snapshots(snapshots) => Json(snapshots).into_response(),
         Reply::Forks(forks) => (StatusCode::CREATED, Json(forks)).into_response(),
+        Reply::PoolCreated(pool) => (StatusCode::CREATED, Json(pool)).into_response(),
+        Reply::Pool(pool) => Json(pool).into_response(),
+        Reply::Pools(pools) => Json(pools).into_response(),
         Reply::Images(images) => Json(images).into_response(),
         Reply::Server(server) => Json(server).into_response(),
         Reply::KeyCreated(created) => (StatusCode::CREATED, Json(created)).into_response(),

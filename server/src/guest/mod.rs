@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use forkyard_protocol::{ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY};
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY, ProcessId, ProcessSpec,
+};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
+use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 pub use self::call::{GuestCall, Offsets, WriteOptions};
 pub use self::stream::WholeEnvelopes;
+use crate::snapshot::GuestDefaults;
 
 /// An error of a body, of whichever stream it came from.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,6 +33,10 @@ pub type GuestBody = UnsyncBoxBody<Bytes, BodyError>;
 /// How long a new session may take once the guest runs: the agent answers a preamble in milliseconds, but an emulated
 /// guest whose processor is taken may need seconds.
 const RECONNECT: Duration = Duration::from_secs(10);
+
+/// How long a command may take that only makes a guest warm, in milliseconds: an interpreter that is read from disk for the
+/// first time takes seconds under emulation.
+const REHEARSAL_MS: u64 = 20_000;
 
 /// A guest that can be talked to. Cheap to clone; all clones share one session.
 #[derive(Clone)]
@@ -87,6 +95,34 @@ impl Guest {
     /// Asks the agent whether it is well.
     pub async fn health(&self) -> Result<GuestHealth, ErrorBody> {
         self.call(http::Method::GET, "/health", Vec::new()).await
+    }
+
+    /// Runs a command to its end as a caller would, and leaves no trace of it but what it made warm: pages in the guest's
+    /// memory and, in software, translated code.
+    pub async fn rehearse(&self, command: &[String], defaults: &GuestDefaults) -> Result<(), ErrorBody> {
+        let (program, args) = command.split_first().ok_or_else(|| broken(&"a command has no program"))?;
+        let id = ProcessId::parse("prc_rehearsal").map_err(|error| broken(&error))?;
+        let spec = ProcessSpec {
+            id: Some(id.clone()),
+            command: program.clone(),
+            args: args.to_vec(),
+            env: defaults.env.clone(),
+            user: Some(defaults.user.clone()).filter(|user| !user.is_empty()),
+            cwd: Some(defaults.cwd.clone()).filter(|cwd| !cwd.is_empty()),
+            timeout_ms: Some(REHEARSAL_MS),
+            ..ProcessSpec::default()
+        };
+        let start = GuestCall::StartProcess(Box::new(spec), Some(Offsets::default()));
+        let response = self.send(start.into_request()?).await?;
+        if !response.status().is_success() {
+            return read_json::<IgnoredAny>(response).await.map(drop);
+        }
+        // The stream ends with the process.
+        let output = Limited::new(response.into_body(), MAX_JSON_BODY).collect().await;
+        output.map_err(|error| broken(&error))?;
+        self.call::<GuestHealth>(http::Method::DELETE, &format!("/processes/{id}"), Vec::new())
+            .await
+            .map(drop)
     }
 
     /// Puts the guest's file system at rest for a moment; [`Guest::thaw`] ends it.

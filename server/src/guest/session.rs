@@ -15,9 +15,10 @@ use crate::vmm::socket;
 /// further one gets twice as long, since a slow guest that is sent a second while it echoes the first finds no end.
 pub(super) const BOOT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The same for a guest that runs already and may be in the middle of a session that its host has left, as after a fork:
-/// that session takes the first preamble for a fault and ends.
-pub(super) const RESTORED_PATIENCE: Duration = Duration::from_millis(20);
+/// The same for a guest that runs already and may be in the middle of a session that its host has left, as after a fork: that
+/// session takes the preamble for a fault and ends, and the agent finds it there. An emulated guest that wakes on a busy host
+/// needs tens of milliseconds for that.
+pub(super) const RESTORED_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The kernel's request for what a socket's peer has not read (`SIOCOUTQ`).
 const UNREAD: rustix::ioctl::Opcode = 0x5411;

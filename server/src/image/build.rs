@@ -65,6 +65,7 @@ impl<'a> Builder<'a> {
             env: recipe.env.clone(),
             user: "agent".to_owned(),
             cwd: "/workspace".to_owned(),
+            warm: recipe.warm.clone(),
             min_memory_mb: recipe.min_memory_mb,
         };
         let digest = manifest.digest().map_err(|error| ImageError::Build(error.to_string()))?;
@@ -117,7 +118,8 @@ impl<'a> Builder<'a> {
             command.arg("bookworm").arg(&root);
             command
                 .env("FORKYARD_PACKAGES", &list)
-                .env("FORKYARD_VENV", recipe.venv.as_deref().unwrap_or_default());
+                .env("FORKYARD_VENV", recipe.venv.as_deref().unwrap_or_default())
+                .env("FORKYARD_PIP", recipe.pip.join(" "));
         })?;
         (self.say)(&format!("{}: file system", recipe.name));
         run("mke2fs", |command| {

@@ -26,6 +26,10 @@ pub struct Manifest {
     pub user: String,
     /// Default folder of processes.
     pub cwd: String,
+    /// Commands that a template runs before it is frozen. Left out where there are none, as in images of earlier versions,
+    /// whose digests must go on to fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warm: Vec<Vec<String>>,
     /// Least memory that a machine of it needs, in MiB.
     pub min_memory_mb: u64,
 }

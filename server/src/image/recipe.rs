@@ -4,7 +4,11 @@ use serde::Deserialize;
 
 use super::ImageError;
 
-const BUILT_IN: [&str; 2] = [include_str!("../../image/base.toml"), include_str!("../../image/python.toml")];
+const BUILT_IN: [&str; 3] = [
+    include_str!("../../image/base.toml"),
+    include_str!("../../image/python.toml"),
+    include_str!("../../image/code-review.toml"),
+];
 
 /// How an image is made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,6 +26,12 @@ pub struct Recipe {
     /// Where a Python virtual environment lies that belongs to the user.
     #[serde(default)]
     pub venv: Option<String>,
+    /// What pip installs into that environment, each with its version.
+    #[serde(default)]
+    pub pip: Vec<String>,
+    /// Commands that are run once in a template before it is frozen, so that what they load is warm in every machine.
+    #[serde(default)]
+    pub warm: Vec<Vec<String>>,
     /// Size of the disk that machines see, in MiB. The file is sparse.
     pub disk_mb: u64,
     /// Least memory that a machine of it needs, in MiB.
@@ -53,6 +63,9 @@ impl Recipe {
             let parent = find(&parent)
                 .ok_or_else(|| ImageError::Recipe(format!("its parent '{parent}' is missing")))?;
             recipe.packages.extend(parent.packages);
+            recipe.pip.extend(parent.pip);
+            recipe.warm.extend(parent.warm);
+            recipe.venv = recipe.venv.or(parent.venv);
             for (name, value) in parent.env {
                 recipe.env.entry(name).or_insert(value);
             }
@@ -75,15 +88,22 @@ mod tests {
 
     #[test]
     fn the_built_in_recipes_are_sound() {
-        assert_eq!(Recipe::built_in_names(), ["base", "python"]);
+        assert_eq!(Recipe::built_in_names(), ["base", "python", "code-review"]);
         for name in Recipe::built_in_names() {
             let recipe = Recipe::built_in(&name).unwrap();
             assert!(recipe.tags.iter().all(|tag| validate_image_name(tag).is_ok()));
             assert!(recipe.env.contains_key("PATH"));
         }
+        let review = Recipe::built_in("code-review").unwrap();
+        assert_eq!((review.venv.as_deref(), review.pip.len(), review.warm.len()), (Some("/opt/venv"), 2, 1));
         let python = Recipe::built_in("python").unwrap();
         assert!(python.packages.contains(&"curl".to_owned()), "its parent's packages");
         assert!(python.env["PATH"].starts_with("/opt/venv/bin:"), "its own environment wins");
-        assert!(Recipe::built_in("ruby").unwrap_err().to_string().contains("there are: base, python"));
+        assert!(
+            Recipe::built_in("ruby")
+                .unwrap_err()
+                .to_string()
+                .contains("there are: base, python, code-review")
+        );
     }
 }

@@ -184,6 +184,7 @@ pub(crate) fn write_fake(dir: &Path, tag: &str) -> String {
         env: BTreeMap::from([("PATH".into(), "/bin".into())]),
         user: "agent".into(),
         cwd: "/workspace".into(),
+        warm: Vec::new(),
         min_memory_mb: 128,
     };
     let digest = manifest.digest().unwrap();

@@ -36,17 +36,17 @@ pub struct Usage {
     pub of_key: u64,
 }
 
-/// Decides about one more machine of `memory_mb` MiB, overhead included, for a key that may have `key_limit` machines.
-pub fn admit(budget: HostBudget, usage: Usage, memory_mb: u64, key_limit: u64) -> Result<(), ErrorBody> {
-    if usage.of_key >= key_limit {
-        return Err(ErrorBody::new(
-            ErrorCode::QuotaExceeded,
-            format!(
-                "this key has {} machines alive and may have {key_limit}; terminate one first",
-                usage.of_key
-            ),
-        ));
+/// Decides about one more machine for a key that has `of_key` machines alive.
+pub fn admit_key(of_key: u64, limit: u64) -> Result<(), ErrorBody> {
+    if of_key < limit {
+        return Ok(());
     }
+    let message = format!("this key has {of_key} machines alive and may have {limit}; terminate one first");
+    Err(ErrorBody::new(ErrorCode::QuotaExceeded, message))
+}
+
+/// Decides about one more machine of `memory_mb` MiB, overhead included.
+pub fn admit(budget: HostBudget, usage: Usage, memory_mb: u64) -> Result<(), ErrorBody> {
     if memory_mb > budget.memory_mb {
         return Err(ErrorBody::new(
             ErrorCode::InvalidArgument,
@@ -91,7 +91,7 @@ mod tests {
     const BUDGET: HostBudget = HostBudget { memory_mb: 1000, sandboxes: 3 };
 
     fn code(usage: Usage, memory_mb: u64) -> Option<ErrorCode> {
-        admit(BUDGET, usage, memory_mb, 2).err().map(|error| error.code)
+        admit(BUDGET, usage, memory_mb).err().map(|error| error.code)
     }
 
     #[test]
@@ -109,12 +109,13 @@ mod tests {
 
     #[test]
     fn a_key_has_its_own_limit() {
-        assert_eq!(code(Usage { of_key: 2, ..Usage::default() }, 1), Some(ErrorCode::QuotaExceeded));
+        assert_eq!(admit_key(1, 2), Ok(()));
+        assert_eq!(admit_key(2, 2).unwrap_err().code, ErrorCode::QuotaExceeded);
     }
 
     #[test]
     fn a_refusal_for_want_of_room_says_when_to_come_back() {
-        let error = admit(BUDGET, Usage { memory_mb: 900, sandboxes: 1, of_key: 0 }, 200, 2).unwrap_err();
+        let error = admit(BUDGET, Usage { memory_mb: 900, sandboxes: 1, of_key: 0 }, 200).unwrap_err();
         assert_eq!(error.retry_after_ms, Some(RETRY_AFTER_MS));
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forkyard_protocol::{
     CheckpointType, CreateSnapshot, ErrorBody, ErrorCode, ForkSandbox, KeyInfo, ProjectId, SandboxId,
@@ -12,7 +13,7 @@ use super::life::Phase;
 use super::manager::{Sandboxes, internal};
 use super::origin::Origin;
 use super::record::{Creation, End, Record};
-use super::registry::Reserved;
+use super::registry::{Claims, Reserved};
 use super::slot::Slot;
 use crate::clock::now_ms;
 use crate::quota::admit_to_disk;
@@ -118,6 +119,20 @@ impl Sandboxes {
         idempotency_key: Option<String>,
     ) -> Result<Vec<Arc<Slot>>, ErrorBody> {
         request.validate()?;
+        // In a task of its own: whoever asked may go away at any moment, and what was given room must be made or given up.
+        let (sandboxes, caller, id) = (self.clone(), caller.clone(), id.clone());
+        let forked =
+            tokio::spawn(async move { sandboxes.fork_all(&caller, &id, request, idempotency_key).await });
+        forked.await.map_err(|error| internal(&error))?
+    }
+
+    async fn fork_all(
+        self: &Arc<Self>,
+        caller: &KeyInfo,
+        id: &SandboxId,
+        request: ForkSandbox,
+        idempotency_key: Option<String>,
+    ) -> Result<Vec<Arc<Slot>>, ErrorBody> {
         let source = self.awake(&caller.project, id).await?;
         drop(source.guest()?);
         self.require_space(&source.record(), CheckpointType::Memory).await?;
@@ -129,7 +144,7 @@ impl Sandboxes {
                 .map(|key| Creation { idempotency_key: format!("{key}#{number}"), request: body.clone() });
             let reserved = self.reserve_fork(caller, &source.record(), &request, creation).await;
             match reserved {
-                Ok(Reserved::Existing(slot)) => all.push(slot),
+                Ok(Reserved::Existing(slot) | Reserved::Claimed(slot)) => all.push(slot),
                 Ok(Reserved::New(slot)) => {
                     new.push(slot.clone());
                     all.push(slot);
@@ -165,8 +180,7 @@ impl Sandboxes {
         creation: Option<Creation>,
     ) -> Result<Reserved, ErrorBody> {
         let record = Record::fork_of(source, super::manager::new_id()?, caller, request.clone(), creation);
-        let overhead = self.vmm.overhead_mb();
-        let reserved = self.registry.reserve(record, caller, self.settings.budget, overhead)?;
+        let reserved = self.admit(record, Claims::Forbidden, caller, Duration::ZERO).await?;
         if let Reserved::New(slot) = &reserved
             && let Err(error) = self.persist(&slot.record(), Expect::Absent).await
         {

@@ -21,6 +21,7 @@ use super::template::{Found, Kind, Making};
 use crate::clock::{now_ms, now_ns};
 use crate::guest::Guest;
 use crate::image::hex;
+use crate::snapshot::GuestDefaults;
 use crate::store::Expect;
 use crate::vmm::{Machine, MachineSpec, whole_cpus};
 
@@ -28,10 +29,20 @@ use crate::vmm::{Machine, MachineSpec, whole_cpus};
 pub(super) enum Phase {
     /// It has room and is to be made of this.
     Made(Box<Origin>),
-    /// Its agent answers.
+    /// Its agent answers, and it waits in a pool.
+    Ready(Box<Ready>),
+    /// It is somebody's, and its agent answers.
     Running(Arc<dyn Machine>),
     /// It is on disk.
     Suspended,
+}
+
+/// A machine that waits in a pool.
+pub(super) struct Ready {
+    machine: Arc<dyn Machine>,
+    guest: Guest,
+    /// What another is made of, should it end just as it is claimed.
+    origin: Origin,
 }
 
 impl Sandboxes {
@@ -42,7 +53,11 @@ impl Sandboxes {
         };
         let end = loop {
             let next = match phase {
-                Phase::Made(origin) => self.bring_up(&slot, &origin).await.map(Phase::Running),
+                Phase::Made(origin) if slot.record().is_taken() => {
+                    self.bring_up(&slot, &origin).await.map(Phase::Running)
+                }
+                Phase::Made(origin) => self.make_ready_for_pool(&slot, *origin).await,
+                Phase::Ready(ready) => self.wait_in_pool(&slot, *ready).await.map(Phase::Running),
                 Phase::Running(machine) => self.accompany(&slot, machine, &mut orders).await,
                 Phase::Suspended => self.rest(&slot, &mut orders).await.map(Phase::Running),
             };
@@ -54,8 +69,52 @@ impl Sandboxes {
         self.finish(&slot, &end).await;
     }
 
-    /// Starts a machine and boots it; one that does not come up is ended.
+    /// Starts a machine, boots it and gives it to whom it is for; one that does not come up is ended.
     pub(super) async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
+        let (machine, guest) = self.boot(slot, origin).await?;
+        self.hand_over(slot, machine, guest).await
+    }
+
+    /// Starts a machine and boots it, so that it can be claimed.
+    async fn make_ready_for_pool(&self, slot: &Slot, origin: Origin) -> Result<Phase, End> {
+        let (machine, guest) = self.boot(slot, &origin).await?;
+        // What its owner asks for first is then as fast as what they ask for next.
+        let rehearsal = async {
+            guest.configure(&self.guest_config(&slot.record())?).await?;
+            rehearse(slot, &guest, &["true".to_owned()], &origin.defaults).await;
+            Ok(())
+        };
+        let deadline = Instant::now() + self.settings.boot_deadline;
+        if let Err(end) = self.attend(slot, machine.as_ref(), deadline, rehearsal).await {
+            return Err(self.kill(slot, machine.as_ref(), end).await);
+        }
+        slot.offer();
+        Ok(Phase::Ready(Box::new(Ready { machine, guest, origin })))
+    }
+
+    /// Waits with a machine until somebody claims it, and gives it to them.
+    async fn wait_in_pool(&self, slot: &Slot, ready: Ready) -> Result<Arc<dyn Machine>, End> {
+        let Ready { machine, guest, origin } = ready;
+        let end = tokio::select! {
+            _ = slot.wait_for(Record::is_taken) => match self.hand_over(slot, machine, guest).await {
+                Err(End::Failed(reason)) => End::Failed(reason),
+                other => return other,
+            },
+            reason = machine.exited() => self.kill(slot, machine.as_ref(), End::Failed(reason)).await,
+            reason = slot.stopped() => {
+                return Err(self.kill(slot, machine.as_ref(), End::Terminated(reason)).await);
+            }
+        };
+        if slot.withdraw() {
+            return Err(end);
+        }
+        tracing::warn!(sandbox = %slot.id(), ?end, "a machine out of a pool is made anew");
+        self.delete_dir(slot.id()).await.map_err(|error| End::Failed(error.message))?;
+        self.bring_up(slot, &origin).await
+    }
+
+    /// Starts a machine and waits for its agent; one that does not come up is ended.
+    async fn boot(&self, slot: &Slot, origin: &Origin) -> Result<(Arc<dyn Machine>, Guest), End> {
         let (origin, making) = tokio::select! {
             found = self.template(slot, origin) => found,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
@@ -67,8 +126,8 @@ impl Sandboxes {
         let _permit = permit.map_err(|error| End::Failed(error.to_string()))?;
         let origin = &origin;
         let machine = self.start(slot, origin).await.map_err(|error| End::Failed(error.message))?;
-        match self.boot(slot, origin, making, &machine).await {
-            Ok(()) => Ok(machine),
+        match self.greet(slot, origin, making, &machine).await {
+            Ok(guest) => Ok((machine, guest)),
             Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
         }
     }
@@ -184,14 +243,14 @@ impl Sandboxes {
         Ok(self.vmm.start(spec).await?)
     }
 
-    /// Waits for the guest's agent and tells it who it is.
-    async fn boot(
+    /// Waits for the guest's agent.
+    async fn greet(
         &self,
         slot: &Slot,
         origin: &Origin,
         making: Option<Making>,
         machine: &Arc<dyn Machine>,
-    ) -> Result<(), End> {
+    ) -> Result<Guest, End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
         let greeting = async {
             let socket = machine.agent_socket();
@@ -200,23 +259,36 @@ impl Sandboxes {
                 None => Guest::connect(socket, deadline).await?,
             };
             // Before the guest learns whose it is: a template is nobody's.
-            if let Some(making) = making
-                && let Err(error) = self.templates.make(making, machine.as_ref()).await
-            {
-                tracing::warn!(sandbox = %slot.id(), error = error.message, "no template was made of a machine");
+            if let Some(making) = making {
+                for command in &origin.warm {
+                    rehearse(slot, &guest, command, &origin.defaults).await;
+                }
+                if let Err(error) = self.templates.make(making, machine.as_ref()).await {
+                    tracing::warn!(sandbox = %slot.id(), error = error.message, "no template was made of a machine");
+                }
             }
-            guest.configure(&self.guest_config(&slot.record())?).await?;
             Ok::<_, ErrorBody>(guest)
         };
-        let guest = tokio::select! {
-            greeted = timeout_at(deadline, greeting) => match greeted {
-                Ok(Ok(guest)) => guest,
-                Ok(Err(error)) => return Err(boot_failed(&error.message, machine.as_ref()).await),
-                Err(_) => return Err(boot_failed("its agent did not answer in time", machine.as_ref()).await),
-            },
-            reason = machine.exited() => return Err(End::Failed(format!("it ended while it booted: {reason}"))),
-            reason = slot.stopped() => return Err(End::Terminated(reason)),
-        };
+        self.attend(slot, machine.as_ref(), deadline, greeting).await
+    }
+
+    /// Tells a guest whose it is, records that it runs, and tells everybody who waits for it.
+    async fn hand_over(
+        &self,
+        slot: &Slot,
+        machine: Arc<dyn Machine>,
+        guest: Guest,
+    ) -> Result<Arc<dyn Machine>, End> {
+        match self.introduce(slot, &machine, guest).await {
+            Ok(()) => Ok(machine),
+            Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
+        }
+    }
+
+    async fn introduce(&self, slot: &Slot, machine: &Arc<dyn Machine>, guest: Guest) -> Result<(), End> {
+        let deadline = Instant::now() + self.settings.boot_deadline;
+        let configuring = async { guest.configure(&self.guest_config(&slot.record())?).await };
+        self.attend(slot, machine.as_ref(), deadline, configuring).await?;
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
         record.view.started_at_ms.get_or_insert_with(now_ms);
@@ -227,6 +299,25 @@ impl Sandboxes {
         slot.update(|current| *current = record);
         tracing::info!(sandbox = %slot.id(), "running");
         Ok(())
+    }
+
+    /// Waits for something that a guest does on its way to its owner, unless its machine or its owner ends it before.
+    async fn attend<T>(
+        &self,
+        slot: &Slot,
+        machine: &dyn Machine,
+        deadline: Instant,
+        doing: impl Future<Output = Result<T, ErrorBody>>,
+    ) -> Result<T, End> {
+        tokio::select! {
+            done = timeout_at(deadline, doing) => match done {
+                Ok(Ok(done)) => Ok(done),
+                Ok(Err(error)) => Err(boot_failed(&error.message, machine).await),
+                Err(_) => Err(boot_failed("its agent did not answer in time", machine).await),
+            },
+            reason = machine.exited() => Err(End::Failed(format!("it ended while it booted: {reason}"))),
+            reason = slot.stopped() => Err(End::Terminated(reason)),
+        }
     }
 
     /// Ends a machine's process; a failure to do so becomes the reason of its end.
@@ -248,15 +339,24 @@ impl Sandboxes {
             tracing::error!(sandbox = %slot.id(), error = error.message, "the machine's files could not be deleted");
         }
         self.delete_suspended(slot.id()).await;
+        let is_taken = !slot.withdraw();
         let mut record = slot.record();
         end.apply(&mut record);
-        if let Err(error) = self.persist(&record, Expect::Any).await {
+        if is_taken && let Err(error) = self.persist(&record, Expect::Any).await {
             tracing::error!(sandbox = %slot.id(), error = error.message, "the machine's end could not be recorded");
         }
         tracing::info!(sandbox = %slot.id(), ?end, "ended");
-        slot.update(|current| *current = record);
+        let record = slot.update(|current| *current = record);
         // One that was never made has no task, and nobody else answers what was asked of it.
         drop(slot.take_orders());
+        if !is_taken {
+            // Nobody ever knew of it.
+            self.registry.forget(slot.id());
+        }
+        if let Some(pool_id) = &record.pool_id {
+            self.pools.look_again_at(pool_id);
+        }
+        self.serve_line();
         for id in self.registry.prune() {
             if let Err(error) = self.store.delete(BUCKET, id.to_string(), Expect::Any).await {
                 tracing::error!(sandbox = %id, %error, "an old record could not be deleted");
@@ -293,6 +393,13 @@ impl Sandboxes {
             cwd: record.defaults.cwd.clone(),
             files: self.settings.guest_files.clone(),
         })
+    }
+}
+
+/// Makes a guest warm; one that lacks the command is only slower the first time.
+async fn rehearse(slot: &Slot, guest: &Guest, command: &[String], defaults: &GuestDefaults) {
+    if let Err(error) = guest.rehearse(command, defaults).await {
+        tracing::debug!(sandbox = %slot.id(), error = error.message, ?command, "not rehearsed");
     }
 }
 

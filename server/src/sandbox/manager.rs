@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     CreateSandbox, DEFAULT_IMAGE, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId,
-    SandboxStatus,
+    SandboxStatus, SnapshotId,
 };
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::admission::Admission;
 use super::life::Phase;
 use super::order::Wish;
 use super::origin::Origin;
 use super::record::{Creation, Record};
-use super::registry::{Registry, Reserved};
+use super::registry::{Claims, Registry, Reserved};
 use super::slot::Slot;
 use super::template::Templates;
 use crate::image::ImageStore;
+use crate::pool::Pools;
 use crate::quota::HostBudget;
 use crate::snapshot::Snapshots;
 use crate::store::{Expect, Store};
@@ -63,7 +65,11 @@ pub struct Sandboxes {
     pub(super) snapshots: Snapshots,
     pub(super) templates: Templates,
     pub(super) registry: Registry,
+    pub(super) admission: Admission,
+    pub(super) pools: Pools,
     pub(super) boots: Semaphore,
+    /// Whoever makes a machine that nobody has asked for yet.
+    pub(super) refills: Semaphore,
 }
 
 impl Sandboxes {
@@ -77,16 +83,29 @@ impl Sandboxes {
     ) -> Result<Arc<Self>, ErrorBody> {
         let boots = Semaphore::new(settings.concurrent_boots);
         let snapshots = Snapshots::open(settings.snapshots_dir.clone(), store.clone()).await?;
-        let registry = Registry::default();
+        let pools = Pools::open(store.clone()).await?;
         let templates = Templates::new(settings.templates_dir.clone(), settings.template_budget_bytes);
         templates.clean().await?;
-        let sandboxes =
-            Arc::new(Self { settings, vmm, images, store, snapshots, templates, registry, boots });
+        let sandboxes = Arc::new(Self {
+            settings,
+            vmm,
+            images,
+            store,
+            snapshots,
+            templates,
+            registry: Registry::default(),
+            admission: Admission::default(),
+            pools,
+            boots,
+            refills: Semaphore::new(1),
+        });
         sandboxes.recover().await?;
+        sandboxes.keep_all();
         Ok(sandboxes)
     }
 
-    /// Gives room to a new machine and starts to make it. The same call again finds the same machine.
+    /// Gives room to a new machine and starts to make it, or hands out one that waits in a pool. The same call again finds the
+    /// same machine.
     pub async fn create(
         self: &Arc<Self>,
         caller: &KeyInfo,
@@ -102,18 +121,37 @@ impl Sandboxes {
             None => None,
         };
         let origin = self.origin(&caller.project, &request).await?;
+        let patience = Duration::from_secs(request.queue_timeout_secs);
         let record = Record::pending(new_id()?, caller, request, &origin, creation);
-        let overhead = self.vmm.overhead_mb();
-        let slot = match self.registry.reserve(record, caller, self.settings.budget, overhead)? {
-            Reserved::Existing(slot) => return Ok(slot),
-            Reserved::New(slot) => slot,
-        };
+        match self.admit(record, Claims::Allowed, caller, patience).await? {
+            Reserved::Existing(slot) => Ok(slot),
+            Reserved::Claimed(slot) => {
+                let record = slot.record();
+                record.pool_id.iter().for_each(|pool_id| self.pools.hit(pool_id));
+                // It is in the store only once its guest knows whose it is.
+                slot.wait_for(|record| record.view.status != SandboxStatus::Pending).await;
+                Ok(slot)
+            }
+            Reserved::New(slot) => {
+                let record = slot.record();
+                self.pools.miss(&record.project, &record.view.image, &record.kind());
+                // In a task of its own: whoever asked may go away at any moment, and the machine has room already.
+                let begun = tokio::spawn(self.clone().begin(slot.clone(), origin));
+                begun.await.map_err(|error| internal(&error))??;
+                Ok(slot)
+            }
+        }
+    }
+
+    /// Notes a machine that was given room and starts to make it.
+    async fn begin(self: Arc<Self>, slot: Arc<Slot>, origin: Origin) -> Result<(), ErrorBody> {
         if let Err(error) = self.persist(&slot.record(), Expect::Absent).await {
             self.registry.forget(slot.id());
+            self.serve_line();
             return Err(error);
         }
-        tokio::spawn(self.clone().live(slot.clone(), Phase::Made(Box::new(origin))));
-        Ok(slot)
+        tokio::spawn(self.live(slot, Phase::Made(Box::new(origin))));
+        Ok(())
     }
 
     /// A machine of this project.
@@ -156,6 +194,7 @@ impl Sandboxes {
 
     /// Suspends every named machine and ends the others, for the server's own end.
     pub async fn terminate_all(&self) {
+        self.pools.all().values().for_each(|pool| pool.closed.cancel());
         let running = self.registry.all().into_iter().filter(|slot| slot.record().view.status.holds_memory());
         let ends = running.map(|slot| async move {
             // A named machine outlives the server too.
@@ -184,7 +223,11 @@ impl Sandboxes {
     }
 
     /// What a new machine is to be made of.
-    async fn origin(&self, project: &ProjectId, request: &CreateSandbox) -> Result<Origin, ErrorBody> {
+    pub(super) async fn origin(
+        &self,
+        project: &ProjectId,
+        request: &CreateSandbox,
+    ) -> Result<Origin, ErrorBody> {
         if let Some(id) = &request.snapshot_id {
             let record = self.snapshots.get(project, id)?;
             record.admits(self.vmm.accelerator(), request.cpus, request.memory_mb)?;
@@ -195,6 +238,13 @@ impl Sandboxes {
         let images = self.images.clone();
         let resolved = tokio::task::spawn_blocking(move || images.resolve(&name)).await;
         Origin::image(resolved.map_err(|error| internal(&error))??, request)
+    }
+
+    /// Deletes a snapshot; machines that came from it go on, and pools of it are told.
+    pub async fn delete_snapshot(&self, project: &ProjectId, id: &SnapshotId) -> Result<(), ErrorBody> {
+        self.snapshots.delete(project, id).await?;
+        self.pools.look_again();
+        Ok(())
     }
 
     /// The snapshots of this server.

@@ -1,11 +1,16 @@
 //! Machines: who has which, and what becomes of them.
 
 mod activity;
+mod admission;
 mod checkpoint;
+mod keeper;
 mod life;
+mod line;
 mod manager;
 mod order;
 mod origin;
+#[cfg(test)]
+mod pool_tests;
 mod record;
 mod recovery;
 mod registry;

@@ -18,6 +18,8 @@ pub struct Origin {
     pub image_digest: String,
     /// The snapshot, if it has an id.
     pub snapshot_id: Option<SnapshotId>,
+    /// Commands that are to be run before a template is made of it.
+    pub warm: Vec<Vec<String>>,
     /// What processes start from.
     pub defaults: GuestDefaults,
     /// Virtual CPUs, unless the caller says otherwise.
@@ -57,6 +59,7 @@ impl Origin {
                 user: image.manifest.user,
                 cwd: image.manifest.cwd,
             },
+            warm: image.manifest.warm,
             cpus: DEFAULT_CPUS,
             memory_mb: DEFAULT_MEMORY_MB,
             rootfs: image.rootfs,
@@ -106,6 +109,7 @@ impl Origin {
             image: String::new(),
             image_digest: String::new(),
             snapshot_id: None,
+            warm: Vec::new(),
             defaults: GuestDefaults::default(),
             cpus: DEFAULT_CPUS,
             memory_mb: DEFAULT_MEMORY_MB,

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, ProjectId, Sandbox, SandboxId,
+    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, PoolId, ProjectId, Sandbox, SandboxId,
     SandboxStatus,
 };
 use serde::{Deserialize, Serialize};
 
 use super::origin::Origin;
 use crate::clock::now_ms;
+use crate::pool::Kind;
 use crate::snapshot::GuestDefaults;
+use crate::vmm::whole_cpus;
 
 /// A machine as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +31,26 @@ pub struct Record {
     pub auto_resume: bool,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
+    /// The pool that it was made for.
+    #[serde(default)]
+    pub pool_id: Option<PoolId>,
+    /// Where it stands in that pool. Not in the store: a machine that nobody has claimed is ended with the server.
+    #[serde(skip)]
+    pub place: Place,
+}
+
+/// Where a machine stands in a pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Place {
+    /// It is somebody's.
+    #[default]
+    Taken,
+    /// It is being made ready.
+    Starting,
+    /// It waits to be claimed.
+    Ready,
+    /// It is to end unclaimed.
+    Leaving,
 }
 
 /// A creating call.
@@ -72,6 +94,8 @@ impl Record {
             env: request.env,
             auto_resume: request.auto_resume,
             creation,
+            pool_id: None,
+            place: Place::Taken,
         }
     }
 
@@ -95,7 +119,28 @@ impl Record {
         fork.key_id = caller.key_id.clone();
         fork.env.extend(request.env);
         fork.creation = creation;
+        fork.pool_id = None;
         fork
+    }
+
+    /// What it is alike to before anybody has used it.
+    pub fn kind(&self) -> Kind {
+        Kind {
+            image_digest: self.view.image_digest.clone(),
+            snapshot_id: self.view.snapshot_id.clone(),
+            vcpus: whole_cpus(self.view.cpus),
+            memory_mb: self.view.memory_mb,
+        }
+    }
+
+    /// Whether it is somebody's, rather than waiting in a pool: only then the API shows it.
+    pub fn is_taken(&self) -> bool {
+        self.place == Place::Taken
+    }
+
+    /// Whether it can be handed out in the place of one that would be made.
+    pub fn serves(&self, wanted: &Self) -> bool {
+        self.place == Place::Ready && self.project == wanted.project && self.kind() == wanted.kind()
     }
 
     /// Whether a call to it, as it stands, is to resume it.

@@ -2,12 +2,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, KeyInfo, ProjectId, Resource, Sandbox, SandboxId, SandboxPage, SandboxStatus,
+    ErrorBody, ErrorCode, KeyInfo, PoolId, ProjectId, Resource, Sandbox, SandboxId, SandboxPage,
+    SandboxStatus,
 };
 
-use super::record::Record;
+use super::record::{Place, Record};
 use super::slot::Slot;
-use crate::quota::{HostBudget, Usage, admit};
+use crate::quota::{HostBudget, Usage, admit, admit_key};
 
 /// Ended machines that are kept for `get` and `list`; the oldest are forgotten first.
 const KEEP_ENDED: usize = 1000;
@@ -22,6 +23,17 @@ pub enum Reserved {
     New(Arc<Slot>),
     /// The same call was made before; this is its machine.
     Existing(Arc<Slot>),
+    /// It waited in a pool.
+    Claimed(Arc<Slot>),
+}
+
+/// Whether a machine may be one that waits in a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claims {
+    /// It may: one that nobody has used yet is as good.
+    Allowed,
+    /// It may not: it is to be another machine's twin, or to wait in a pool itself.
+    Forbidden,
 }
 
 /// Which machines to list.
@@ -43,11 +55,12 @@ impl Registry {
         self.lock().insert(slot.id().clone(), slot);
     }
 
-    /// Gives room to a new machine, or finds the one that the same call made before. One lock for all of it: no two calls
-    /// can take the same name, key or memory.
+    /// Gives room to a new machine, or finds the one that the same call made before, or one in a pool. One lock for all of it:
+    /// no two calls can take the same name, key, memory or waiting machine.
     pub fn reserve(
         &self,
         record: Record,
+        claims: Claims,
         caller: &KeyInfo,
         budget: HostBudget,
         overhead_mb: u64,
@@ -56,11 +69,14 @@ impl Registry {
         if let Some(found) = find_repetition(&slots, &record)? {
             return Ok(Reserved::Existing(found));
         }
-        let mut usage = Usage::default();
+        let (mut usage, mut ready) = (Usage::default(), Vec::new());
         for slot in slots.values() {
             let other = slot.record();
             if !other.is_alive() {
                 continue;
+            }
+            if claims == Claims::Allowed && other.serves(&record) {
+                ready.push((slot.id().clone(), slot.clone()));
             }
             if record.view.name.is_some()
                 && other.view.name == record.view.name
@@ -72,10 +88,49 @@ impl Registry {
             usage.of_key += u64::from(other.key_id == caller.key_id);
             usage.add(&other, overhead_mb);
         }
-        admit(budget, usage, record.view.memory_mb + overhead_mb, u64::from(caller.max_sandboxes))?;
+        // The one that has waited the longest; its memory is counted already, and so may be its place in the key's budget.
+        ready.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (_, slot) in ready {
+            let is_own = u64::from(slot.record().key_id == caller.key_id);
+            admit_key(usage.of_key - is_own, u64::from(caller.max_sandboxes))?;
+            if slot.claim(&record) {
+                return Ok(Reserved::Claimed(slot));
+            }
+        }
+        admit_key(usage.of_key, u64::from(caller.max_sandboxes))?;
+        admit(budget, usage, record.view.memory_mb + overhead_mb)?;
         let slot = Arc::new(Slot::new(record));
         slots.insert(slot.id().clone(), slot.clone());
         Ok(Reserved::New(slot))
+    }
+
+    /// A machine that waits in a pool, withdrawn from there, to make room: of the caller's own key where that key's budget is
+    /// met, else of any, the youngest first.
+    pub fn withdraw_one(&self, refusal: &ErrorBody, caller: &KeyInfo) -> Option<Arc<Slot>> {
+        let slots = self.lock();
+        let mut waiting: Vec<_> = slots
+            .values()
+            .filter(|slot| {
+                let record = slot.record();
+                let helps = match refusal.code {
+                    ErrorCode::QuotaExceeded => record.key_id == caller.key_id,
+                    ErrorCode::NoCapacity => true,
+                    _ => false,
+                };
+                helps && record.is_alive() && matches!(record.place, Place::Starting | Place::Ready)
+            })
+            .collect();
+        waiting.sort_by(|a, b| b.id().cmp(a.id()));
+        waiting.into_iter().find(|slot| slot.withdraw()).cloned()
+    }
+
+    /// A pool's living machines.
+    pub fn of_pool(&self, pool_id: &PoolId) -> Vec<Arc<Slot>> {
+        let is_of = |slot: &&Arc<Slot>| {
+            let record = slot.record();
+            record.pool_id.as_ref() == Some(pool_id) && record.is_alive()
+        };
+        self.lock().values().filter(is_of).cloned().collect()
     }
 
     /// Takes out a machine that never came to be.
@@ -85,7 +140,8 @@ impl Registry {
 
     /// A machine of this project; another's does not exist.
     pub fn get(&self, project: &ProjectId, id: &SandboxId) -> Result<Arc<Slot>, ErrorBody> {
-        self.lock().get(id).filter(|slot| slot.record().project == *project).cloned().ok_or_else(|| {
+        let is_theirs = |record: &Record| record.project == *project && record.is_taken();
+        self.lock().get(id).filter(|slot| is_theirs(&slot.record())).cloned().ok_or_else(|| {
             ErrorBody::new(ErrorCode::NotFound, format!("there is no sandbox {id}")).about(Resource::Sandbox)
         })
     }
@@ -96,7 +152,7 @@ impl Registry {
             .lock()
             .values()
             .map(|slot| slot.record())
-            .filter(|record| record.project == *project)
+            .filter(|record| record.project == *project && record.is_taken())
             .map(|record| record.view)
             .filter(|view| filter.name.is_none() || view.name == filter.name)
             .filter(|view| filter.status.is_none_or(|status| view.status == status))
@@ -128,7 +184,7 @@ impl Registry {
         let mut usage = Usage::default();
         slots.values().for_each(|slot| usage.add(&slot.record(), overhead_mb));
         // The key's own limit was met when the machine was made.
-        admit(budget, usage, slot.record().view.memory_mb + overhead_mb, u64::MAX)?;
+        admit(budget, usage, slot.record().view.memory_mb + overhead_mb)?;
         slot.update(|record| record.view.status = SandboxStatus::Resuming);
         Ok(())
     }
@@ -233,7 +289,7 @@ mod tests {
     }
 
     fn reserve(registry: &Registry, record: Record) -> Result<Reserved, ErrorBody> {
-        registry.reserve(record, &caller(), BUDGET, 64)
+        registry.reserve(record, Claims::Allowed, &caller(), BUDGET, 64)
     }
 
     fn code(result: Result<Reserved, ErrorBody>) -> Option<ErrorCode> {

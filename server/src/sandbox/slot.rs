@@ -1,11 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
+use forkyard_protocol::{ErrorBody, Sandbox, SandboxId, SandboxStatus};
 use tokio::sync::{mpsc, watch};
 
 use super::activity::{Activity, OpenCall};
 use super::order::{Order, Wish};
-use super::record::Record;
+use super::record::{Place, Record};
 use crate::guest::Guest;
 use crate::vmm::Machine;
 
@@ -82,6 +82,38 @@ impl Slot {
     pub fn update(&self, change: impl FnOnce(&mut Record)) -> Record {
         self.record.send_modify(change);
         self.record()
+    }
+
+    /// Gives a machine that waits in a pool to whoever this record says; `false` where it does not wait any more.
+    pub(super) fn claim(&self, taken: &Record) -> bool {
+        self.record.send_if_modified(|record| {
+            let is_free = record.serves(taken);
+            if is_free {
+                let view = Sandbox { sandbox_id: record.view.sandbox_id.clone(), ..taken.view.clone() };
+                *record = Record { view, pool_id: record.pool_id.clone(), ..taken.clone() };
+            }
+            is_free
+        })
+    }
+
+    /// Lets a machine that was made ready be claimed; `false` where it is to end instead.
+    pub(super) fn offer(&self) -> bool {
+        self.move_on(Place::Ready, |place| place == Place::Starting)
+    }
+
+    /// Keeps a machine that waits in a pool, or is made for one, from being claimed; `false` where it was claimed already.
+    pub(super) fn withdraw(&self) -> bool {
+        self.move_on(Place::Leaving, |place| place != Place::Taken)
+    }
+
+    fn move_on(&self, to: Place, from: impl FnOnce(Place) -> bool) -> bool {
+        self.record.send_if_modified(|record| {
+            let moves = from(record.place);
+            if moves {
+                record.place = to;
+            }
+            moves
+        })
     }
 
     /// Waits until the record is as wanted.

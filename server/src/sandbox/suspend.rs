@@ -95,6 +95,7 @@ impl Sandboxes {
         }
         slot.update(|current| *current = record);
         tracing::info!(sandbox = %slot.id(), "suspended");
+        self.serve_line();
         Ok(())
     }
 
@@ -167,6 +168,7 @@ impl Sandboxes {
             return Err(End::Failed(error.message));
         }
         slot.update(|record| record.view.status = SandboxStatus::Suspended);
+        self.serve_line();
         let message = format!("sandbox {} could not be resumed and stays suspended: {reason}", slot.id());
         Ok(Err(ErrorBody::new(ErrorCode::Unavailable, message).retry_after_ms(1000)))
     }

@@ -26,14 +26,14 @@ use crate::vmm::{Accelerator, Machine, MachineSpec, Vmm, VmmError};
 
 /// A host whose machines are tasks. They outlive the server, as QEMU does.
 #[derive(Default)]
-struct FakeHost {
+pub(super) struct FakeHost {
     machines: Mutex<HashMap<SandboxId, Arc<FakeMachine>>>,
-    agents_are_dead: AtomicBool,
+    pub(super) agents_are_dead: AtomicBool,
 }
 
-struct FakeMachine {
+pub(super) struct FakeMachine {
     dir: PathBuf,
-    ended: watch::Sender<Option<String>>,
+    pub(super) ended: watch::Sender<Option<String>>,
 }
 
 impl Machine for FakeMachine {
@@ -112,10 +112,10 @@ impl Vmm for FakeHost {
 }
 
 impl FakeHost {
-    fn machine(&self, id: &SandboxId) -> Arc<FakeMachine> {
+    pub(super) fn machine(&self, id: &SandboxId) -> Arc<FakeMachine> {
         self.machines.lock().unwrap()[id].clone()
     }
-    fn living(&self) -> Vec<SandboxId> {
+    pub(super) fn living(&self) -> Vec<SandboxId> {
         let machines = self.machines.lock().unwrap();
         machines.iter().filter(|(_, m)| m.ended.borrow().is_none()).map(|(id, _)| id.clone()).collect()
     }
@@ -123,7 +123,7 @@ impl FakeHost {
 
 pub(crate) struct World {
     dir: tempfile::TempDir,
-    host: Arc<FakeHost>,
+    pub(super) host: Arc<FakeHost>,
 }
 
 impl World {
@@ -161,7 +161,7 @@ impl World {
     }
 }
 
-fn caller() -> KeyInfo {
+pub(super) fn caller() -> KeyInfo {
     KeyInfo {
         key_id: KeyId::parse("key_1").unwrap(),
         project: ProjectId::parse("prj_1").unwrap(),
@@ -173,7 +173,7 @@ fn caller() -> KeyInfo {
     }
 }
 
-async fn create(server: &Arc<Sandboxes>, change: impl FnOnce(&mut CreateSandbox)) -> Arc<Slot> {
+pub(super) async fn create(server: &Arc<Sandboxes>, change: impl FnOnce(&mut CreateSandbox)) -> Arc<Slot> {
     let mut request = CreateSandbox::default();
     change(&mut request);
     let slot = server.create(&caller(), request, None).await.unwrap();
@@ -181,7 +181,7 @@ async fn create(server: &Arc<Sandboxes>, change: impl FnOnce(&mut CreateSandbox)
     slot
 }
 
-fn assert_nothing_left(world: &World, server: &Sandboxes) {
+pub(super) fn assert_nothing_left(world: &World, server: &Sandboxes) {
     assert_eq!(world.machine_dirs(), 0, "files");
     assert!(world.host.living().is_empty(), "processes");
     assert_eq!(server.registry().usage(0).sandboxes, 0, "budget");

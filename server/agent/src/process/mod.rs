@@ -105,6 +105,18 @@ impl Processes {
         })
     }
 
+    /// Forgets a process that has ended.
+    pub fn forget(&self, id: &ProcessId) -> Result<(), ErrorBody> {
+        if self.get(id)?.info().exit.is_none() {
+            let message = format!("process {id} still runs");
+            return Err(ErrorBody::new(ErrorCode::FailedPrecondition, message).about(Resource::Process));
+        }
+        let mut table = self.lock();
+        table.processes.remove(id);
+        table.ended.retain(|ended| ended != id);
+        Ok(())
+    }
+
     /// All processes, oldest first.
     pub fn list(&self) -> ProcessList {
         let mut processes: Vec<_> = self.lock().processes.values().map(|process| process.info()).collect();
@@ -145,7 +157,10 @@ impl Processes {
 impl Table {
     /// Notes an end, and forgets the oldest ended processes beyond those that are kept, and before that their output.
     fn end(&mut self, id: ProcessId) {
-        self.ended.push_back(id);
+        // It may have been forgotten already.
+        if self.processes.contains_key(&id) {
+            self.ended.push_back(id);
+        }
         let older = self.ended.len().checked_sub(MAX_ENDED_OUTPUT + 1);
         if let Some(process) = older.and_then(|at| self.processes.get(&self.ended[at])) {
             process.lock().ring.shrink(KEPT_OUTPUT);
