@@ -6,6 +6,7 @@ mod error;
 mod fork_guard;
 mod process;
 mod sandbox;
+mod swarm;
 mod value;
 mod waiter;
 
@@ -20,6 +21,8 @@ mod _native {
     use crate::process::Process;
     #[pymodule_export]
     use crate::sandbox::Sandbox;
+    #[pymodule_export]
+    use crate::swarm::SwarmPlan;
 
     /// Waits up to two seconds until what interrupted calls left behind is cleaned up; for the interpreter's end.
     #[pyo3::pyfunction]

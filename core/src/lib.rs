@@ -1,6 +1,6 @@
 //! Every agent task gets its own computer: the Rust SDK of Forkyard, and the core of its SDKs in other languages.
 //!
-//! Decisions are made without I/O (`retry`, `output`), and the rest is thin.
+//! Decisions are made without I/O (`retry`, `output`, `swarm::plan`), and the rest is thin.
 
 mod client;
 mod error;
@@ -13,6 +13,7 @@ mod retry;
 pub mod runtime;
 mod sandbox;
 mod snapshot;
+mod swarm;
 mod transfer;
 
 pub use client::{
@@ -28,4 +29,8 @@ pub use process::{Handle, Process};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{CheckpointType, CreateSnapshot, ForkSandbox, SnapshotId, SnapshotInfo, SnapshotStatus};
+pub use swarm::{
+    AfterFailure, AttemptReport, Swarm, SwarmOutcome, SwarmPlan, SwarmPolicy, SwarmProgress, SwarmReport,
+    TaskReport, TaskStatus,
+};
 pub use transfer::OnProgress;

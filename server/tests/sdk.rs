@@ -71,10 +71,8 @@ async fn cutting_proxy(server: String, limits: Vec<usize>) -> String {
     format!("http://{address}")
 }
 
-async fn machine(client: &Client) -> Sandbox {
-    let request =
-        CreateSandbox { image: Some("base".to_owned()), memory_mb: Some(256), ..CreateSandbox::default() };
-    client.create(request).await.unwrap()
+fn small() -> CreateSandbox {
+    CreateSandbox { image: Some("base".to_owned()), memory_mb: Some(256), ..CreateSandbox::default() }
 }
 
 fn sh(script: &str) -> Command {
@@ -85,15 +83,17 @@ fn sh(script: &str) -> Command {
 async fn the_sdk_drives_a_real_machine() {
     let world = World::new().await;
     let client = world.client(&world.url);
-    let sandbox = machine(&client).await;
+    let sandbox = client.create(small()).await.unwrap();
     commands(&sandbox).await;
     files(&sandbox).await;
     transfers(&sandbox, world.dir.path()).await;
     many_at_once(&sandbox).await;
     cuts(&world, &sandbox).await;
     cancelling(&sandbox).await;
+    swarm(&client).await;
     assert_eq!(client.connect(sandbox.id()).await.unwrap().id(), sandbox.id());
-    assert_eq!(client.list().await.unwrap().len(), 1);
+    let alive = client.list().await.unwrap().into_iter().filter(|it| it.status.is_alive());
+    assert_eq!(alive.count(), 1);
     sandbox.terminate().await.unwrap();
     let gone = sandbox.run(Command::new("true")).await.unwrap_err();
     assert_eq!(gone.code, ErrorCode::SandboxLost);
@@ -185,4 +185,30 @@ async fn cancelling(sandbox: &Sandbox) {
         "for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $(cat /tmp/pid) 2>/dev/null || exit 0; sleep 0.2; done; exit 1",
     );
     assert_eq!(sandbox.run(check).await.unwrap().exit_code, 0, "the process goes on");
+}
+
+/// Three tasks on two machines at once; one never succeeds.
+async fn swarm(client: &Client) {
+    let most = Arc::new(AtomicU64::new(0));
+    let seen = most.clone();
+    let swarm = client.swarm(small()).concurrency(2).retries(1).on_progress(move |progress| {
+        seen.fetch_max((progress.starting + progress.running) as u64, Ordering::Relaxed);
+    });
+    let job = async |sandbox: Sandbox, task: &'static str| {
+        let result = sandbox.run(Command::new(task)).await?;
+        Ok(result.exit_code)
+    };
+    let outcome = swarm.run(vec!["true", "no-such-program", "false"], job).await.unwrap();
+    assert_eq!(outcome.results[0].as_ref().unwrap(), &0);
+    assert_eq!(outcome.results[1].as_ref().unwrap_err().code, ErrorCode::NotFound);
+    assert_eq!(outcome.results[2].as_ref().unwrap(), &1);
+    assert_eq!((outcome.report.succeeded, outcome.report.failed), (2, 1));
+    assert_eq!(outcome.report.tasks[1].attempts.len(), 2, "tried again in another machine");
+    assert_eq!(most.load(Ordering::Relaxed), 2);
+    // Dropped, it ends what it made.
+    let endless = client.swarm(small());
+    let sleeping = async |sandbox: Sandbox, (): ()| sandbox.run(Command::new("sleep").args(["600"])).await;
+    let dropped = tokio::time::timeout(Duration::from_secs(3), endless.run(vec![()], sleeping)).await;
+    assert!(dropped.is_err());
+    tokio::task::spawn_blocking(|| forkyard::runtime::settle(Duration::from_secs(10))).await.unwrap();
 }

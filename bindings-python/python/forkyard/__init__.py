@@ -35,6 +35,15 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._swarm import (
+    SwarmAttempt,
+    SwarmProgress,
+    SwarmReport,
+    SwarmTask,
+    TaskStatus,
+    swarm,
+    swarm_sync,
+)
 from ._sync_client import SandboxClient
 from ._sync_process import Process
 from ._sync_sandbox import Sandbox
@@ -113,8 +122,15 @@ __all__ = [
     "SnapshotInfo",
     "SnapshotNotFound",
     "SnapshotStatus",
+    "SwarmAttempt",
+    "SwarmProgress",
+    "SwarmReport",
+    "SwarmTask",
+    "TaskStatus",
     "Unauthenticated",
     "Unavailable",
+    "swarm",
+    "swarm_sync",
 ]
 
 # A process whose call was interrupted is killed also where the interruption ends the program.

@@ -1,0 +1,155 @@
+"""One job on many machines: order, isolation, retries, the report, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import forkyard
+from forkyard import (
+    AsyncSandbox,
+    CheckpointType,
+    ImageNotFound,
+    Sandbox,
+    SandboxClient,
+    SandboxStatus,
+    SwarmProgress,
+    TaskStatus,
+)
+
+
+@pytest.fixture(scope="module")
+def snapshot_id(client: SandboxClient) -> Iterator[str]:
+    """A machine that is set up, frozen with its memory."""
+    with Sandbox.create("python", memory_mb=256, client=client) as base:
+        base.write_file("/dev/shm/setup", b"done")
+        snapshot = base.checkpoint(CheckpointType.MEMORY)
+    yield snapshot.snapshot_id
+    client.delete_snapshot(snapshot.snapshot_id)
+
+
+def alive(client: SandboxClient, snapshot_id: str) -> list[str]:
+    """The forks of the snapshot that have not ended."""
+    ended = (SandboxStatus.TERMINATED, SandboxStatus.FAILED)
+    return [it.sandbox_id for it in client.list() if it.snapshot_id == snapshot_id and it.status not in ended]
+
+
+async def test_each_task_has_a_machine_and_an_error_harms_no_other(client: SandboxClient, snapshot_id: str) -> None:
+    seen: list[SwarmProgress] = []
+    most = 0
+
+    async def job(sandbox: AsyncSandbox, task: int) -> str:
+        nonlocal most
+        most = max(most, len(alive(client, snapshot_id)))
+        if task == 2:
+            raise ValueError("two is odd here")
+        return f"{task} {(await sandbox.run('cat', ['/dev/shm/setup'])).stdout}"
+
+    report = await forkyard.swarm(job, range(5), snapshot_id=snapshot_id, concurrency=2, on_progress=seen.append)
+    assert report.results == ["0 done", "1 done", "3 done", "4 done"]
+    assert (report.succeeded, report.failed, most) == (4, 1, 2)
+    failed = report.tasks[2]
+    assert (failed.status, str(failed.error), failed.result) == (TaskStatus.FAILED, "two is odd here", None)
+    machines = {attempt.sandbox_id for task in report.tasks for attempt in task.attempts}
+    assert len(machines) == 5
+    assert report.sequential > report.wall > 0
+    assert report.efficiency == pytest.approx(report.speedup / 2)
+    for task in report.tasks:
+        for attempt in task.attempts:
+            assert attempt.ready is not None
+            assert attempt.ended is not None
+            assert 0 <= attempt.started < attempt.ready < attempt.ended <= report.wall
+    assert (seen[0].total, seen[0].starting, seen[0].waiting) == (5, 1, 4)
+    assert (seen[-1].succeeded, seen[-1].failed) == (4, 1)
+    assert max(progress.running for progress in seen) == 2
+    assert alive(client, snapshot_id) == []
+
+
+async def test_a_task_that_fails_gets_another_machine(client: SandboxClient, snapshot_id: str) -> None:
+    tries: list[str] = []
+
+    async def job(sandbox: AsyncSandbox, task: str) -> str:
+        tries.append(sandbox.sandbox_id)
+        if len(tries) < 3:
+            await sandbox.run("false", check=True)
+        return task
+
+    report = await forkyard.swarm(job, ["a"], snapshot_id=snapshot_id, retries=2)
+    assert report.results == ["a"]
+    assert len(set(tries)) == 3
+    assert ["exited with 1" in str(attempt.error) for attempt in report.tasks[0].attempts] == [True, True, False]
+
+
+async def test_what_is_refused_is_not_tried_again(client: SandboxClient) -> None:
+    async def job(sandbox: AsyncSandbox, task: int) -> None: ...
+
+    report = await forkyard.swarm(job, [1], image="no-such-image", retries=3)
+    assert isinstance(report.tasks[0].error, ImageNotFound)
+    assert len(report.tasks[0].attempts) == 1
+    with pytest.raises(ValueError, match="concurrency"):
+        await forkyard.swarm(job, [1], concurrency=0)
+    assert (await forkyard.swarm(job, [])).tasks == []
+
+
+async def test_a_slow_task_is_timed_out_and_a_cancelled_swarm_leaves_nothing(
+    client: SandboxClient, snapshot_id: str
+) -> None:
+    async def job(sandbox: AsyncSandbox, task: int) -> None:
+        await sandbox.run("sleep", ["600"])
+
+    slow = await forkyard.swarm(job, [1], snapshot_id=snapshot_id, task_timeout=0.5)
+    assert isinstance(slow.tasks[0].error, TimeoutError | asyncio.TimeoutError)
+    ready = asyncio.Event()
+
+    def progress(progress: SwarmProgress) -> None:
+        if progress.running == 2:
+            ready.set()
+
+    under_way = asyncio.create_task(
+        forkyard.swarm(job, range(4), snapshot_id=snapshot_id, concurrency=2, on_progress=progress)
+    )
+    await asyncio.wait_for(ready.wait(), 60)
+    assert len(alive(client, snapshot_id)) == 2
+    under_way.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await under_way
+    assert alive(client, snapshot_id) == []
+
+
+def test_jobs_that_block_run_in_threads(client: SandboxClient, snapshot_id: str) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def job(sandbox: Sandbox, task: int) -> str:
+        both.wait()
+        return sandbox.run("sh", ["-c", f"echo {task}"]).stdout
+
+    report = forkyard.swarm_sync(job, [1, 2], snapshot_id=snapshot_id, concurrency=2)
+    assert report.results == ["1\n", "2\n"]
+
+    def interrupted(sandbox: Sandbox, task: int) -> str:
+        return sandbox.run("sleep", ["600"]).stdout
+
+    def interrupt(progress: SwarmProgress) -> None:
+        if progress.running:
+            client.terminate(alive(client, snapshot_id)[0])
+
+    lost = forkyard.swarm_sync(interrupted, [1], snapshot_id=snapshot_id, on_progress=interrupt)
+    assert isinstance(lost.tasks[0].error, forkyard.SandboxLost)
+
+
+def test_an_interrupted_swarm_leaves_nothing(client: SandboxClient, snapshot_id: str) -> None:
+    def job(sandbox: Sandbox, task: int) -> None:
+        sandbox.run("sleep", ["600"])
+
+    def interrupt(progress: SwarmProgress) -> None:
+        if progress.running == 2:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        forkyard.swarm_sync(job, range(4), snapshot_id=snapshot_id, concurrency=2, on_progress=interrupt)
+    assert alive(client, snapshot_id) == []
