@@ -47,7 +47,7 @@ $(TOOLS): bindings-python/requirements-dev.txt | setup
 python: $(TOOLS) ## Build the Python package into .venv
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked
 
-demo: image python ## Run the first example on real microVMs
+demo: image python ## Run the examples on real microVMs
 	.ci/demo $(BIN) $(IMAGES) $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -153,3 +160,52 @@ def test_an_interrupted_swarm_leaves_nothing(client: SandboxClient, snapshot_id:
     with pytest.raises(KeyboardInterrupt):
         forkyard.swarm_sync(job, range(4), snapshot_id=snapshot_id, concurrency=2, on_progress=interrupt)
     assert alive(client, snapshot_id) == []
+
+
+class Lead(BaseHTTPRequestHandler):
+    """A language model that always says the same, and remembers what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str | None, str]]] = []
+
+    def do_POST(self) -> None:
+        """Answers as a chat completion."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.asked.append((self.path, self.headers["Authorization"], body))
+        answer = json.dumps({"choices": [{"message": {"content": "Mend the pickle first."}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *args: object) -> None:
+        """Is silent."""
+
+
+@pytest.mark.timeout(300)
+def test_the_example_reviews_with_five_agents_and_a_lead(client: SandboxClient) -> None:
+    example = Path(__file__).parents[3] / "examples/python/02_swarm.py"
+    lead = HTTPServer(("127.0.0.1", 0), Lead)
+    threading.Thread(target=lead.serve_forever, daemon=True).start()
+    env = {
+        **os.environ,
+        "OPENAI_API_KEY": "sk-secret",
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{lead.server_port}/v1",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, example], capture_output=True, text=True, timeout=280, check=False, env=env
+        )
+    finally:
+        lead.shutdown()
+        lead.server_close()
+    assert done.returncode == 0, done.stdout + done.stderr
+    for perspective in ("security", "complexity", "docstrings", "tests", "structure"):
+        assert perspective in done.stdout
+    assert "shell=True" in done.stdout, "bandit's word for it"
+    assert "shipping has complexity 17" in done.stdout
+    assert "by model: Mend the pickle first." in done.stdout
+    [(path, authorization, body)] = Lead.asked
+    assert (path, authorization) == ("/v1/chat/completions", "Bearer sk-secret")
+    assert "shares a mutable default" in body
+    assert "sk-secret" not in done.stdout + done.stderr
+    assert all(snapshot.name != "code-review-base" for snapshot in client.snapshots())
