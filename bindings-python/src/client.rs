@@ -84,6 +84,18 @@ impl Client {
         Call::new(async move { client.delete_snapshot(&snapshot_id).await.map(|()| Nothing) })
     }
 
+    fn retention(&self) -> Call {
+        let client = self.client.clone();
+        Call::new(async move { Json::new(&client.retention().await?) })
+    }
+
+    /// Has the project keep others of its snapshots; `policy` is the wire's JSON.
+    fn set_retention(&self, py: Python<'_>, policy: &str) -> PyResult<Call> {
+        let policy = serde_json::from_str(policy).map_err(|error| invalid(py, error.to_string()))?;
+        let client = self.client.clone();
+        Ok(Call::new(async move { Json::new(&client.set_retention(&policy).await?) }))
+    }
+
     /// Has machines kept ready; `spec` is the wire's JSON.
     fn create_pool(&self, py: Python<'_>, spec: &str) -> PyResult<Call> {
         let spec = serde_json::from_str(spec).map_err(|error| invalid(py, error.to_string()))?;

@@ -28,7 +28,10 @@ pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{Handle, Process};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
-pub use snapshot::{CheckpointType, CreateSnapshot, ForkSandbox, SnapshotId, SnapshotInfo, SnapshotStatus};
+pub use snapshot::{
+    CheckpointType, CreateSnapshot, ForkSandbox, RetentionPolicy, SnapshotId, SnapshotInfo, SnapshotStatus,
+    WhenFull,
+};
 pub use swarm::{
     AfterFailure, AttemptReport, Swarm, SwarmOutcome, SwarmPlan, SwarmPolicy, SwarmProgress, SwarmReport,
     TaskReport, TaskStatus,

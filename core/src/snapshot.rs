@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 pub use forkyard_protocol::{
-    CheckpointType, CreateSnapshot, ForkSandbox, RestoreSandbox, Snapshot as SnapshotInfo, SnapshotId,
-    SnapshotStatus,
+    CheckpointType, CreateSnapshot, ForkSandbox, RestoreSandbox, RetentionPolicy, Snapshot as SnapshotInfo,
+    SnapshotId, SnapshotStatus, WhenFull,
 };
 use forkyard_protocol::{ErrorCode, SandboxList, SnapshotList};
 use http::Method;
@@ -79,6 +79,18 @@ impl Client {
     pub async fn delete_snapshot(&self, id: &str) -> Result<()> {
         let request = Request::new(Method::DELETE, format!("/snapshots/{}", checked(id)?));
         self.inner.http.bytes(&request, self.deadline()).await.map(drop)
+    }
+
+    /// Which of its snapshots the project keeps.
+    pub async fn retention(&self) -> Result<RetentionPolicy> {
+        self.get_json("/retention").await
+    }
+
+    /// Has the project keep others of its snapshots; what it no longer keeps is deleted at once.
+    pub async fn set_retention(&self, policy: &RetentionPolicy) -> Result<RetentionPolicy> {
+        policy.validate()?;
+        let request = Request::new(Method::PUT, "/retention").json(policy)?;
+        self.inner.http.call(&request, self.deadline()).await
     }
 }
 

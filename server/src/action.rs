@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, Sandbox, SandboxId,
-    SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList,
+    ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, RetentionPolicy,
+    Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId,
+    SnapshotList,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -68,6 +69,10 @@ pub enum Action {
     ListSnapshots,
     /// Deletes a snapshot.
     DeleteSnapshot(SnapshotId),
+    /// Shows which of its snapshots the project keeps.
+    GetRetention,
+    /// Has the project keep others of its snapshots.
+    SetRetention(RetentionPolicy),
     /// Has machines of one kind kept ready.
     CreatePool(PoolSpec),
     /// Shows a pool.
@@ -106,6 +111,8 @@ pub enum Reply {
     Snapshot(Box<Snapshot>),
     /// Snapshots.
     Snapshots(SnapshotList),
+    /// Which snapshots the project keeps.
+    Retention(RetentionPolicy),
     /// Forks that were made, or are being made.
     Forks(SandboxList),
     /// A new pool.
@@ -207,6 +214,11 @@ impl Service {
             Action::DeleteSnapshot(id) => {
                 self.sandboxes.delete_snapshot(&caller.project, &id).await?;
                 Ok(Reply::Done)
+            }
+            Action::GetRetention => Ok(Reply::Retention(self.sandboxes.snapshots().policy(&caller.project))),
+            Action::SetRetention(policy) => {
+                self.sandboxes.snapshots().set_policy(&caller.project, policy.clone()).await?;
+                Ok(Reply::Retention(policy))
             }
             Action::CreatePool(spec) => {
                 Ok(Reply::PoolCreated(Box::new(self.sandboxes.create_pool(caller, spec).await?)))

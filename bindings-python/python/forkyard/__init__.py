@@ -35,6 +35,7 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._snapshot_types import CheckpointType, RetentionPolicy, SnapshotInfo, SnapshotStatus, WhenFull
 from ._swarm import (
     SwarmAttempt,
     SwarmProgress,
@@ -49,7 +50,6 @@ from ._sync_process import Process
 from ._sync_sandbox import Sandbox
 from ._types import (
     Capacity,
-    CheckpointType,
     CommandResult,
     CreatedKey,
     ExitStatus,
@@ -66,8 +66,6 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
-    SnapshotInfo,
-    SnapshotStatus,
 )
 
 __all__ = [
@@ -111,6 +109,7 @@ __all__ = [
     "ProcessState",
     "QuotaExceeded",
     "RateLimited",
+    "RetentionPolicy",
     "Sandbox",
     "SandboxClient",
     "SandboxInfo",
@@ -129,6 +128,7 @@ __all__ = [
     "TaskStatus",
     "Unauthenticated",
     "Unavailable",
+    "WhenFull",
     "swarm",
     "swarm_sync",
 ]

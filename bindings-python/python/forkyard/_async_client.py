@@ -12,6 +12,7 @@ from ._records import (
     key_info,
     load,
     pool_info,
+    retention,
     sandbox_info,
     server_info,
     snapshot_info,
@@ -19,17 +20,10 @@ from ._records import (
 from ._shared import (
     key_request,
     pool_spec,
+    retention_policy,
 )
-from ._types import (
-    CreatedKey,
-    ImageInfo,
-    KeyInfo,
-    KeyScope,
-    PoolInfo,
-    SandboxInfo,
-    ServerInfo,
-    SnapshotInfo,
-)
+from ._snapshot_types import RetentionPolicy, SnapshotInfo, WhenFull
+from ._types import CreatedKey, ImageInfo, KeyInfo, KeyScope, PoolInfo, SandboxInfo, ServerInfo
 
 
 class AsyncSandboxClient:
@@ -90,6 +84,34 @@ class AsyncSandboxClient:
             SnapshotNotFound: There is none of this id in the project.
         """
         await self._native.delete_snapshot(snapshot_id)
+
+    async def retention(self) -> RetentionPolicy:
+        """Which of its snapshots the project keeps."""
+        return retention(load(await self._native.retention()))
+
+    async def set_retention(
+        self,
+        *,
+        budget_mb: int | None = None,
+        when_full: WhenFull = WhenFull.REFUSE,
+        keep_last: int | None = None,
+        max_age_secs: int | None = None,
+    ) -> RetentionPolicy:
+        """Has the project keep others of its snapshots; what it no longer keeps is deleted at once.
+
+        Snapshots made with ``retain=True`` are never deleted by it; they count in the budget.
+
+        Args:
+            budget_mb: MiB on disk that the snapshots may take in all. Default: as much as the host has.
+            when_full: What becomes of a snapshot that the budget has no room for.
+            keep_last: How many are kept; the oldest beyond it are deleted. Default: all.
+            max_age_secs: Seconds after which one is deleted. Default: never.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+        """
+        policy = retention_policy(budget_mb, when_full, keep_last, max_age_secs)
+        return retention(load(await self._native.set_retention(policy)))
 
     async def create_pool(
         self,

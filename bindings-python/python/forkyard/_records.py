@@ -6,9 +6,9 @@ import base64
 import json
 from typing import Any
 
+from ._snapshot_types import CheckpointType, RetentionPolicy, SnapshotInfo, SnapshotStatus, WhenFull
 from ._types import (
     Capacity,
-    CheckpointType,
     CreatedKey,
     ExitStatus,
     FileInfo,
@@ -22,8 +22,6 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
-    SnapshotInfo,
-    SnapshotStatus,
 )
 
 
@@ -68,7 +66,18 @@ def snapshot_info(value: dict[str, Any]) -> SnapshotInfo:
         logical_size=value["logical_size_bytes"],
         pause=value["pause_ms"] / 1000,
         labels=value["labels"],
+        retain=value["retain"],
         created_at=value["created_at_ms"] / 1000,
+    )
+
+
+def retention(value: dict[str, Any]) -> RetentionPolicy:
+    """A retention policy."""
+    return RetentionPolicy(
+        budget_mb=value.get("budget_mb"),
+        when_full=WhenFull(value["when_full"]),
+        keep_last=value.get("keep_last"),
+        max_age_secs=value.get("max_age_secs"),
     )
 
 

@@ -10,7 +10,8 @@ from typing import TypedDict
 
 from . import _native
 from ._errors import CommandFailed, CommandTimeout
-from ._types import CheckpointType, CommandResult, KeyScope, OutputEvent, OutputStream
+from ._snapshot_types import CheckpointType, WhenFull
+from ._types import CommandResult, KeyScope, OutputEvent, OutputStream
 
 Path = str | bytes | os.PathLike[str]
 """A path in a machine: text, in which surrogates stand for bytes that are not UTF-8, or the bytes themselves."""
@@ -97,12 +98,26 @@ def pool_spec(
     return json.dumps({**spec, "min_ready": min_ready})
 
 
-def checkpoint_request(kind: CheckpointType, name: str | None, labels: Mapping[str, str] | None) -> str:
+def checkpoint_request(kind: CheckpointType, name: str | None, labels: Mapping[str, str] | None, retain: bool) -> str:
     """The wire's JSON for a new snapshot."""
-    request: dict[str, object] = {"checkpoint_type": CheckpointType(kind).value, "labels": dict(labels or {})}
+    request: dict[str, object] = {
+        "checkpoint_type": CheckpointType(kind).value,
+        "labels": dict(labels or {}),
+        "retain": retain,
+    }
     if name is not None:
         request["name"] = name
     return json.dumps(request)
+
+
+def retention_policy(
+    budget_mb: int | None, when_full: WhenFull, keep_last: int | None, max_age_secs: int | None
+) -> str:
+    """The wire's JSON for a retention policy."""
+    policy: dict[str, object] = {"when_full": WhenFull(when_full).value}
+    optional = {"budget_mb": budget_mb, "keep_last": keep_last, "max_age_secs": max_age_secs}
+    policy.update((key, value) for key, value in optional.items() if value is not None)
+    return json.dumps(policy)
 
 
 def fork_request(

@@ -31,16 +31,8 @@ from ._shared import (
     make_spec,
     raw_path,
 )
-from ._types import (
-    CheckpointType,
-    CommandResult,
-    FileInfo,
-    OutputStream,
-    ProcessInfo,
-    SandboxInfo,
-    SandboxStatus,
-    SnapshotInfo,
-)
+from ._snapshot_types import CheckpointType, SnapshotInfo
+from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
 
 OnOutput = Callable[[str], None]
 
@@ -154,6 +146,7 @@ class Sandbox:
         *,
         name: str | None = None,
         labels: Mapping[str, str] | None = None,
+        retain: bool = False,
     ) -> SnapshotInfo:
         """Freezes the machine, which goes on running, and waits until the snapshot is on disk.
 
@@ -163,11 +156,12 @@ class Sandbox:
             checkpoint_type: The disk alone, or the memory too.
             name: A name for people.
             labels: The caller's own marks, at most 64.
+            retain: Whether the project's retention policy leaves it alone (`SandboxClient.set_retention`).
 
         Raises:
-            NoSpace: The host's disk is full; nothing is left of the attempt.
+            NoSpace: The host's disk, or the project's budget for snapshots, is full; nothing is left of the attempt.
         """
-        request = checkpoint_request(checkpoint_type, name, labels)
+        request = checkpoint_request(checkpoint_type, name, labels, retain)
         return snapshot_info(load(self._native.checkpoint(request).wait()))
 
     def fork(

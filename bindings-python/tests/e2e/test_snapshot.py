@@ -17,6 +17,7 @@ from forkyard import (
     CheckpointType,
     FailedPrecondition,
     InvalidArgument,
+    NoSpace,
     Sandbox,
     SandboxClient,
     SandboxInfo,
@@ -25,6 +26,7 @@ from forkyard import (
     SnapshotInfo,
     SnapshotNotFound,
     SnapshotStatus,
+    WhenFull,
 )
 
 # An interpreter that holds state and serves it, and an open file that it goes on writing to.
@@ -167,6 +169,34 @@ def test_a_damaged_snapshot_is_refused(base: Sandbox, server: dict[str, str]) ->
     with pytest.raises(SnapshotCorrupt, match="bytes long instead of"):
         Sandbox.create(snapshot_id=snapshot.snapshot_id)
     Sandbox.delete_snapshot(snapshot.snapshot_id)
+
+
+def test_a_project_keeps_what_its_policy_says(client: SandboxClient) -> None:
+    key = client.create_key(project="prj_keeps", max_sandboxes=2)
+    other = SandboxClient(api_key=key.api_key)
+
+    def kept() -> set[str]:
+        return {it.snapshot_id for it in other.snapshots() if it.status is SnapshotStatus.COMPLETED}
+
+    with Sandbox.create("python", memory_mb=256, client=other) as machine:
+        retained = machine.checkpoint(CheckpointType.MEMORY, retain=True)
+        machine.checkpoint(CheckpointType.MEMORY)
+        assert other.set_retention(keep_last=2).keep_last == 2
+        newest = machine.checkpoint(CheckpointType.MEMORY)
+        wait_until(lambda: kept() == {retained.snapshot_id, newest.snapshot_id})
+        budget_mb = (retained.size + newest.size + newest.size // 2) >> 20
+        other.set_retention(budget_mb=budget_mb)
+        with pytest.raises(NoSpace, match="retention policy"):
+            machine.checkpoint(CheckpointType.MEMORY)
+        assert other.set_retention(budget_mb=budget_mb, when_full=WhenFull.DELETE_OLDEST) == other.retention()
+        newest = machine.checkpoint(CheckpointType.MEMORY)
+        assert kept() == {retained.snapshot_id, newest.snapshot_id}
+        other.set_retention(max_age_secs=1)
+        wait_until(lambda: kept() == {retained.snapshot_id})
+        with pytest.raises(InvalidArgument, match="keep_last must be at least 1"):
+            other.set_retention(keep_last=0)
+        other.delete_snapshot(retained.snapshot_id)
+    assert client.retention().keep_last is None, "another project's is its own"
 
 
 def test_the_lid_is_closed_and_opened(base: Sandbox, client: SandboxClient) -> None:

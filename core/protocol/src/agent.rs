@@ -1,8 +1,10 @@
 //! What only server and agent say to each other.
 //!
 //! The channel is one byte stream (a virtio-serial port). A session starts with a preamble: the host writes
-//! [`PREAMBLE_MAGIC`] and 16 random bytes; the agent, once it has read them, writes the same 32 bytes back; both then speak
-//! HTTP/2 (prior knowledge), the host as its client. Until the echo comes, the host throws away what it reads and sends a new
+//! [`PREAMBLE_MAGIC`] and 16 random bytes; the agent, once it has read them, writes the same 32 bytes back and how long its
+//! system has been up, in nanoseconds, as eight bytes, the highest first; both then speak HTTP/2 (prior knowledge), the host as
+//! its client. That clock is read as the last thing before it is written, so the host knows within the channel's latency what
+//! the guest's clock showed when: what comes next may take an emulated guest long. Until the echo comes, the host throws away what it reads and sends a new
 //! preamble from time to time: bytes of an earlier session may still be under way. The agent, while it waits for a session,
 //! throws away what is not a preamble; a preamble in the middle of a session is no valid HTTP/2 frame and ends it.
 
@@ -11,10 +13,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What a preamble starts with. Read as an HTTP/2 frame header its first three bytes announce 4.6 MB, over any limit.
-pub const PREAMBLE_MAGIC: [u8; 16] = *b"FORKYARD-AGENT/1";
+pub const PREAMBLE_MAGIC: [u8; 16] = *b"FORKYARD-AGENT/2";
 
 /// Bytes of a preamble: the magic and 16 random bytes.
 pub const PREAMBLE_LEN: usize = 32;
+
+/// Bytes of what answers a preamble: the preamble and the guest's uptime.
+pub const ECHO_LEN: usize = PREAMBLE_LEN + 8;
+
+/// What answers a preamble.
+pub fn echo(preamble: [u8; PREAMBLE_LEN], uptime_ns: u64) -> [u8; ECHO_LEN] {
+    let mut echo = [0; ECHO_LEN];
+    echo[..PREAMBLE_LEN].copy_from_slice(&preamble);
+    echo[PREAMBLE_LEN..].copy_from_slice(&uptime_ns.to_be_bytes());
+    echo
+}
 
 /// Finds a preamble in a stream of bytes, whatever comes before it.
 #[derive(Debug, Default)]
@@ -63,6 +76,9 @@ pub struct GuestConfig {
     pub seed_base64: String,
     /// The wall clock: nanoseconds since 1970.
     pub unix_time_ns: u64,
+    /// The guest's uptime in nanoseconds at that time. Default: it is that time now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ns: Option<u64>,
     /// Environment of every process; a process's own variables win.
     pub env: BTreeMap<String, String>,
     /// Default account of processes and owner of written files: a name or number.

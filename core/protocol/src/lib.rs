@@ -38,13 +38,16 @@ mod key;
 mod pool;
 mod process;
 mod query;
+mod retention;
 mod sandbox;
 #[cfg(test)]
 mod schema;
 mod server;
 mod snapshot;
 
-pub use agent::{GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble};
+pub use agent::{
+    ECHO_LEN, GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble, echo,
+};
 pub use envelope::{
     Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,
 };
@@ -63,6 +66,7 @@ pub use process::{
     ProcessSpec, ProcessState, SignalRequest, StdinReply,
 };
 pub use query::Query;
+pub use retention::{MAX_AGE_SECS, RetentionPolicy, WhenFull};
 pub use sandbox::{
     CreateSandbox, DEFAULT_CPUS, DEFAULT_IMAGE, DEFAULT_MEMORY_MB, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB,
     MAX_QUEUE_TIMEOUT_SECS, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus,

@@ -7,8 +7,8 @@ use schemars::SchemaGenerator;
 use crate::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
     FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, Pool, PoolList, PoolSpec,
-    ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox, Sandbox, SandboxList, SandboxPage, ServerInfo,
-    SignalRequest, SnapshotList, StdinReply,
+    ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox, RetentionPolicy, Sandbox, SandboxList,
+    SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -39,6 +39,7 @@ fn schema_now() -> serde_json::Value {
         ProcessList,
         ProcessSpec,
         RestoreSandbox,
+        RetentionPolicy,
         Sandbox,
         SandboxList,
         SandboxPage,

@@ -50,6 +50,9 @@ pub struct CreateSnapshot {
     /// The caller's own marks, at most 64.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether the project's retention policy leaves it alone. Default: false.
+    #[serde(default)]
+    pub retain: bool,
 }
 
 impl CreateSnapshot {
@@ -151,6 +154,9 @@ pub struct Snapshot {
     pub pause_ms: u64,
     /// The caller's marks.
     pub labels: BTreeMap<String, String>,
+    /// Whether the project's retention policy leaves it alone.
+    #[serde(default)]
+    pub retain: bool,
     /// When it was asked for: milliseconds since 1970.
     pub created_at_ms: u64,
 }

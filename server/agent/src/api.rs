@@ -7,6 +7,7 @@ use forkyard_protocol::{ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, Sig
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
+use crate::clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::file;
@@ -40,8 +41,7 @@ impl Agent {
         json(&GuestHealth {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             processes: self.processes.running(),
-            uptime_secs: u64::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec)
-                .unwrap_or_default(),
+            uptime_secs: clock::uptime_ns() / 1_000_000_000,
         })
     }
 }

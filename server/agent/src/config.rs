@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use forkyard_protocol::{ErrorBody, GuestConfig, GuestFile, RawPath};
-use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::clock;
 use crate::identity;
 use crate::reply::{internal, invalid};
 
@@ -54,13 +54,7 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
     let seed =
         STANDARD.decode(&config.seed_base64).map_err(|error| invalid(format!("seed_base64: {error}")))?;
     reseed(&seed).map_err(failed("the seed could not be fed"))?;
-    let nanos = config.unix_time_ns;
-    let time = Timespec {
-        tv_sec: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(nanos % 1_000_000_000).unwrap_or_default(),
-    };
-    clock_settime(ClockId::Realtime, time)
-        .map_err(|error| failed("the clock could not be set")(error.into()))?;
+    clock::set(config.unix_time_ns, config.uptime_ns).map_err(failed("the clock could not be set"))?;
     identity::assume(config).map_err(failed("the machine's identity could not be put in place"))?;
     config.files.iter().try_for_each(write_file)
 }

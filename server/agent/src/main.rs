@@ -4,6 +4,7 @@
 
 mod api;
 mod boot;
+mod clock;
 mod config;
 mod disk;
 mod file;

@@ -1,13 +1,14 @@
 use std::io;
 use std::sync::Arc;
 
-use forkyard_protocol::{PREAMBLE_LEN, Preamble};
+use forkyard_protocol::{PREAMBLE_LEN, Preamble, echo};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::api::{self, Agent};
+use crate::clock;
 use crate::tail::Tail;
 
 /// Calls at once in one session.
@@ -38,7 +39,7 @@ async fn serve_one<T>(mut stream: T, preamble: [u8; PREAMBLE_LEN], agent: Arc<Ag
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    stream.write_all(&preamble).await?;
+    stream.write_all(&echo(preamble, clock::uptime_ns())).await?;
     stream.flush().await?;
     let service = service_fn(move |request| {
         let agent = agent.clone();

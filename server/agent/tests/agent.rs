@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forkyard_protocol::{
-    Decoder, ErrorCode, ErrorReply, ExitStatus, FileList, FileStat, Frame, PREAMBLE_LEN, PREAMBLE_MAGIC,
-    ProcessInfo, RawPath, StdinReply,
+    Decoder, ECHO_LEN, ErrorCode, ErrorReply, ExitStatus, FileList, FileStat, Frame, PREAMBLE_LEN,
+    PREAMBLE_MAGIC, ProcessInfo, RawPath, StdinReply, echo,
 };
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -51,9 +51,11 @@ impl Agent {
         preamble[..16].copy_from_slice(&PREAMBLE_MAGIC);
         stream.write_all(b"noise of an earlier session").await.unwrap();
         stream.write_all(&preamble).await.unwrap();
-        let mut echo = [0; PREAMBLE_LEN];
-        stream.read_exact(&mut echo).await.unwrap();
-        assert_eq!(echo, preamble);
+        let mut answer = [0; ECHO_LEN];
+        stream.read_exact(&mut answer).await.unwrap();
+        let uptime_ns = u64::from_be_bytes(answer[PREAMBLE_LEN..].try_into().unwrap());
+        assert_eq!(answer, echo(preamble, uptime_ns));
+        assert!(uptime_ns > 0);
         let connection = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (session, connection) = connection.await.unwrap();
         tokio::spawn(connection);

@@ -77,6 +77,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshots::restore))
         .routes(routes!(snapshots::list))
         .routes(routes!(snapshots::get, snapshots::delete))
+        .routes(routes!(snapshots::retention, snapshots::set_retention))
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::get, pools::change, pools::delete))
         .routes(routes!(processes::list, processes::start))
@@ -129,6 +130,7 @@ fn respond(reply: Reply) -> Response {
         }
         Reply::Snapshot(snapshot) => Json(snapshot).into_response(),
         Reply::Snapshots(snapshots) => Json(snapshots).into_response(),
+        Reply::Retention(policy) => Json(policy).into_response(),
         Reply::Forks(forks) => (StatusCode::CREATED, Json(forks)).into_response(),
         Reply::PoolCreated(pool) => (StatusCode::CREATED, Json(pool)).into_response(),
         Reply::Pool(pool) => Json(pool).into_response(),

@@ -5,8 +5,8 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use forkyard_protocol::{
-    CreateSnapshot, ForkSandbox, KeyInfo, RestoreSandbox, Sandbox, SandboxId, SandboxList, Snapshot,
-    SnapshotId, SnapshotList,
+    CreateSnapshot, ForkSandbox, KeyInfo, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList,
+    Snapshot, SnapshotId, SnapshotList,
 };
 
 use super::request::{idempotency_key, json, query, sandbox_id, snapshot_id, wait};
@@ -152,4 +152,31 @@ pub async fn restore(
 ) -> ApiResult {
     let (id, request) = (sandbox_id(&id)?, json::<RestoreSandbox>(body).await?);
     api.perform(&caller, Action::RestoreSandbox(id, request)).await
+}
+
+/// Shows which of its snapshots the project keeps.
+#[utoipa::path(
+    get,
+    path = "/retention",
+    tag = "snapshots",
+    responses((status = 200, body = RetentionPolicy, description = "The policy")),
+)]
+pub async fn retention(State(api): State<Api>, Extension(caller): Extension<KeyInfo>) -> ApiResult {
+    api.perform(&caller, Action::GetRetention).await
+}
+
+/// Has the project keep others of its snapshots; what it no longer keeps is deleted at once.
+#[utoipa::path(
+    put,
+    path = "/retention",
+    tag = "snapshots",
+    request_body(content = RetentionPolicy),
+    responses((status = 200, body = RetentionPolicy, description = "The policy")),
+)]
+pub async fn set_retention(
+    State(api): State<Api>,
+    Extension(caller): Extension<KeyInfo>,
+    body: Body,
+) -> ApiResult {
+    api.perform(&caller, Action::SetRetention(json(body).await?)).await
 }

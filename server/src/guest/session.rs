@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{GuestBody, broken};
+use crate::clock::now_ns;
 use crate::vmm::socket;
 
 /// How long an echo may take before another preamble is sent: bytes of an earlier session may have swallowed the first. Each
@@ -34,16 +35,28 @@ const CONNECTION_WINDOW: u32 = 2048 * STREAM_WINDOW;
 /// answers late, behind what is being uploaded to it, and one that is gone is noticed by its process's end.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_mins(1));
 
+/// What the guest's clock showed when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClockReading {
+    /// The guest's uptime.
+    pub uptime_ns: u64,
+    /// The host's wall clock when it learnt of it, in nanoseconds since 1970.
+    pub unix_time_ns: u64,
+    /// When that was.
+    pub at: Instant,
+}
+
 /// Opens a session: preamble, echo, HTTP/2.
 pub(super) async fn open(
     path: &Path,
     deadline: Instant,
     patience: Duration,
-) -> Result<SendRequest<GuestBody>, ErrorBody> {
+) -> Result<(SendRequest<GuestBody>, ClockReading), ErrorBody> {
     let opening = async {
         let mut stream = socket::connect(path).await.map_err(|error| broken(&error))?;
-        greet(&mut stream, patience).await.map_err(|error| broken(&error))?;
-        handshake(stream).await.map_err(|error| broken(&error))
+        let reading = greet(&mut stream, patience).await.map_err(|error| broken(&error))?;
+        let sender = handshake(stream).await.map_err(|error| broken(&error))?;
+        Ok((sender, reading))
     };
     timeout_at(deadline, opening).await.unwrap_or_else(|_| {
         Err(ErrorBody::new(ErrorCode::Timeout, "the guest's agent did not answer before the deadline"))
@@ -51,7 +64,7 @@ pub(super) async fn open(
 }
 
 /// Sends preambles until one is echoed; what comes before the echo belongs to an earlier session.
-async fn greet(stream: &mut UnixStream, mut patience: Duration) -> std::io::Result<()> {
+async fn greet(stream: &mut UnixStream, mut patience: Duration) -> std::io::Result<ClockReading> {
     loop {
         let mut preamble = [0; PREAMBLE_LEN];
         preamble[..16].copy_from_slice(&PREAMBLE_MAGIC);
@@ -85,14 +98,15 @@ async fn find(
     stream: &mut UnixStream,
     window: &mut [u8; PREAMBLE_LEN],
     wanted: [u8; PREAMBLE_LEN],
-) -> std::io::Result<()> {
+) -> std::io::Result<ClockReading> {
     loop {
         // Byte by byte: whatever follows the echo is HTTP/2's.
         let byte = stream.read_u8().await?;
         window.rotate_left(1);
         window[PREAMBLE_LEN - 1] = byte;
         if *window == wanted {
-            return Ok(());
+            let uptime_ns = stream.read_u64().await?;
+            return Ok(ClockReading { uptime_ns, unix_time_ns: now_ns(), at: Instant::now() });
         }
     }
 }
@@ -118,7 +132,7 @@ async fn handshake(stream: UnixStream) -> hyper::Result<SendRequest<GuestBody>> 
 
 #[cfg(test)]
 mod tests {
-    use forkyard_protocol::{GuestHealth, Preamble};
+    use forkyard_protocol::{GuestHealth, Preamble, echo};
     use http_body_util::Full;
     use hyper::service::service_fn;
     use tokio::net::UnixListener;
@@ -134,12 +148,12 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(STALE).await.unwrap();
             let mut search = Preamble::new();
-            let echo = loop {
-                if let Some(echo) = search.push(stream.read_u8().await.unwrap()) {
-                    break echo;
+            let preamble = loop {
+                if let Some(preamble) = search.push(stream.read_u8().await.unwrap()) {
+                    break preamble;
                 }
             };
-            stream.write_all(&echo).await.unwrap();
+            stream.write_all(&echo(preamble, 1)).await.unwrap();
             let service = service_fn(|_| async {
                 let health = GuestHealth { version: "1".into(), processes: 3, uptime_secs: 0 };
                 let body = Full::new(bytes::Bytes::from(serde_json::to_vec(&health).unwrap()));
@@ -172,13 +186,13 @@ mod tests {
     #[tokio::test]
     async fn a_guest_that_boots_finds_one_preamble_and_no_more() {
         let (mut host, guest) = UnixStream::pair().unwrap();
-        let greeting = tokio::spawn(async move { greet(&mut host, BOOT_PATIENCE).await.map(|()| host) });
+        let greeting = tokio::spawn(async move { greet(&mut host, BOOT_PATIENCE).await.map(|_| host) });
         // Longer than several preambles' patience.
         tokio::time::sleep(BOOT_PATIENCE * 4).await;
         let mut guest = guest;
         let mut preamble = [0; PREAMBLE_LEN];
         guest.read_exact(&mut preamble).await.unwrap();
-        guest.write_all(&preamble).await.unwrap();
+        guest.write_all(&echo(preamble, 7)).await.unwrap();
         let _host = timeout(Duration::from_millis(200), greeting)
             .await
             .expect("the first one counts")
@@ -198,8 +212,8 @@ mod tests {
             guest.read_exact(preamble).await.unwrap();
         }
         assert_ne!(preambles[0], preambles[1]);
-        guest.write_all(&preambles[1]).await.unwrap();
-        greeting.await.unwrap().unwrap();
+        guest.write_all(&echo(preambles[1], 7)).await.unwrap();
+        assert_eq!(greeting.await.unwrap().unwrap().uptime_ns, 7);
     }
 
     #[tokio::test]

@@ -76,6 +76,7 @@ impl Sandboxes {
                 logical_size_bytes: 0,
                 pause_ms: 0,
                 labels: request.labels,
+                retain: request.retain,
                 created_at_ms: now_ms(),
             },
             project: machine.project.clone(),

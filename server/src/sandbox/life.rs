@@ -18,7 +18,7 @@ use super::origin::Origin;
 use super::record::{End, Record};
 use super::slot::Slot;
 use super::template::{Found, Kind, Making};
-use crate::clock::{now_ms, now_ns};
+use crate::clock::now_ms;
 use crate::guest::Guest;
 use crate::image::hex;
 use crate::snapshot::GuestDefaults;
@@ -80,7 +80,7 @@ impl Sandboxes {
         let (machine, guest) = self.boot(slot, &origin).await?;
         // What its owner asks for first is then as fast as what they ask for next.
         let rehearsal = async {
-            guest.configure(&self.guest_config(&slot.record())?).await?;
+            guest.configure(&self.guest_config(&slot.record(), &guest)?).await?;
             rehearse(slot, &guest, &["true".to_owned()], &origin.defaults).await;
             Ok(())
         };
@@ -287,7 +287,7 @@ impl Sandboxes {
 
     async fn introduce(&self, slot: &Slot, machine: &Arc<dyn Machine>, guest: Guest) -> Result<(), End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
-        let configuring = async { guest.configure(&self.guest_config(&slot.record())?).await };
+        let configuring = async { guest.configure(&self.guest_config(&slot.record(), &guest)?).await };
         self.attend(slot, machine.as_ref(), deadline, configuring).await?;
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
@@ -375,19 +375,21 @@ impl Sandboxes {
         }
     }
 
-    fn guest_config(&self, record: &Record) -> Result<GuestConfig, ErrorBody> {
+    fn guest_config(&self, record: &Record, guest: &Guest) -> Result<GuestConfig, ErrorBody> {
         let mut env = record.defaults.env.clone();
         env.extend(self.settings.guest_env.clone());
         env.extend(record.env.clone());
         let id = record.view.sandbox_id.as_str();
         // A host name takes neither capitals nor underscores.
+        let (unix_time_ns, uptime_ns) = guest.clock();
         let hostname = record.view.name.clone().unwrap_or_else(|| id.to_lowercase().replace('_', "-"));
         Ok(GuestConfig {
             hostname,
             // The same after a resume, another in every fork.
             machine_id: hex(&Sha256::digest(id)[..16]),
             seed_base64: STANDARD.encode(crate::random::bytes::<64>()?),
-            unix_time_ns: now_ns(),
+            unix_time_ns,
+            uptime_ns,
             env,
             user: record.defaults.user.clone(),
             cwd: record.defaults.cwd.clone(),

@@ -101,6 +101,8 @@ impl Sandboxes {
         });
         sandboxes.recover().await?;
         sandboxes.keep_all();
+        let retaining = sandboxes.clone();
+        tokio::spawn(async move { retaining.snapshots.retain().await });
         Ok(sandboxes)
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     CreateSandbox, ErrorCode, GuestHealth, KeyId, KeyInfo, PREAMBLE_LEN, ProjectId, SandboxId, SandboxStatus,
-    Scope,
+    Scope, echo,
 };
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
@@ -61,7 +61,7 @@ async fn agent(listener: UnixListener) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut preamble = [0; PREAMBLE_LEN];
         stream.read_exact(&mut preamble).await.unwrap();
-        stream.write_all(&preamble).await.unwrap();
+        stream.write_all(&echo(preamble, 1)).await.unwrap();
         let service = service_fn(|_| async {
             let health = GuestHealth { version: "1".into(), processes: 0, uptime_secs: 0 };
             let body = Full::new(bytes::Bytes::from(serde_json::to_vec(&health).unwrap()));

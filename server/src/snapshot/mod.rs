@@ -10,25 +10,35 @@
 
 mod files;
 mod record;
+mod retention;
 mod verified;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, ProjectId, Resource, Snapshot, SnapshotId, SnapshotList, SnapshotStatus,
+    ErrorBody, ErrorCode, ProjectId, Resource, RetentionPolicy, Snapshot, SnapshotId, SnapshotList,
+    SnapshotStatus,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
 pub(crate) use self::files::delete_others;
 pub use self::files::{Contents, Folder, delete};
 pub use self::record::{GuestDefaults, Record};
 pub use self::verified::Verified;
+use crate::clock::now_ms;
 use crate::store::{Expect, Store};
 
 const BUCKET: &str = "snapshots";
+
+/// The projects' retention policies, by project.
+const POLICIES: &str = "retention";
+
+/// Least time between two looks at what has become too old.
+const RETRY_MS: u64 = 1000;
 
 /// The snapshots of this server, all records in memory; every change is in the store before it counts.
 pub struct Snapshots {
@@ -36,6 +46,11 @@ pub struct Snapshots {
     store: Arc<dyn Store>,
     records: Mutex<HashMap<SnapshotId, watch::Sender<Record>>>,
     verified: Verified<SnapshotId>,
+    policies: Mutex<HashMap<ProjectId, RetentionPolicy>>,
+    /// Held from a look at what a budget has left until what takes it is recorded.
+    budgeting: tokio::sync::Mutex<()>,
+    /// Told whenever another snapshot may be the next to be too old.
+    ageing: Notify,
 }
 
 impl Snapshots {
@@ -47,7 +62,24 @@ impl Snapshots {
                 .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
             records.insert(record.view.snapshot_id.clone(), watch::Sender::new(record));
         }
-        let snapshots = Self { dir, store, records: Mutex::new(records), verified: Verified::default() };
+        let mut policies = HashMap::new();
+        for entry in store.list(POLICIES).await.map_err(|error| internal(&error))? {
+            let cannot_be_read = |error: &dyn std::fmt::Display| {
+                internal(&format!("the retention policy of {} cannot be read: {error}", entry.key))
+            };
+            let project = ProjectId::parse(&entry.key).map_err(|error| cannot_be_read(&error))?;
+            let policy = serde_json::from_slice(&entry.value).map_err(|error| cannot_be_read(&error))?;
+            policies.insert(project, policy);
+        }
+        let snapshots = Self {
+            dir,
+            store,
+            records: Mutex::new(records),
+            verified: Verified::default(),
+            policies: Mutex::new(policies),
+            budgeting: tokio::sync::Mutex::new(()),
+            ageing: Notify::new(),
+        };
         let unfinished: Vec<SnapshotId> = snapshots
             .lock()
             .iter()
@@ -85,11 +117,24 @@ impl Snapshots {
         record.view.size_bytes = contents.size_bytes;
         record.view.logical_size_bytes = contents.logical_size_bytes;
         record.contents = contents;
+        let project = record.project.clone();
+        let budgeting = self.budgeting.lock().await;
+        for older in retention::make_room(
+            &self.policy(&project),
+            &self.list(&project).snapshots,
+            record.view.size_bytes,
+        )? {
+            tracing::info!(snapshot = %older, "an old snapshot gives way to a new one");
+            self.remove(&older).await?;
+        }
         let target = self.path(id);
         run(move || folder.publish(&target)).await?;
         // Its files were read for their digests a moment ago.
         *self.verified.enter(id.clone()).await = true;
-        self.update(record).await
+        self.update(record).await?;
+        drop(budgeting);
+        self.ageing.notify_one();
+        Ok(())
     }
 
     /// Notes that a snapshot could not be made.
@@ -133,12 +178,66 @@ impl Snapshots {
             let message = format!("snapshot {id} is still being made; delete it when it is completed");
             return Err(ErrorBody::new(ErrorCode::FailedPrecondition, message).about(Resource::Snapshot));
         }
+        self.remove(id).await
+    }
+
+    async fn remove(&self, id: &SnapshotId) -> Result<(), ErrorBody> {
         // First the record: files without one are deleted at the next start, a record without files would promise what is
         // not there.
         self.store.delete(BUCKET, id.to_string(), Expect::Any).await.map_err(|error| internal(&error))?;
         self.lock().remove(id);
         let path = self.path(id);
         run(move || delete(&path)).await
+    }
+
+    /// Which of its snapshots a project keeps.
+    pub fn policy(&self, project: &ProjectId) -> RetentionPolicy {
+        let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        policies.get(project).cloned().unwrap_or_default()
+    }
+
+    /// Has a project keep others of its snapshots from now on.
+    pub async fn set_policy(&self, project: &ProjectId, policy: RetentionPolicy) -> Result<(), ErrorBody> {
+        policy.validate()?;
+        let value = serde_json::to_vec(&policy).map_err(|error| internal(&error))?;
+        let put = self.store.put(POLICIES, project.to_string(), value, Expect::Any).await;
+        put.map_err(|error| internal(&error))?;
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner).insert(project.clone(), policy);
+        self.ageing.notify_one();
+        Ok(())
+    }
+
+    /// Deletes what the projects' policies no longer keep, now and from now on.
+    pub async fn retain(&self) {
+        loop {
+            let next_end_ms = self.delete_surplus().await;
+            let wait = next_end_ms.map(|end| Duration::from_millis(end.saturating_sub(now_ms())));
+            tokio::select! {
+                () = self.ageing.notified() => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+            }
+        }
+    }
+
+    /// Answers when there will be more to delete, in milliseconds since 1970.
+    async fn delete_surplus(&self) -> Option<u64> {
+        let policies = self.policies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut next_end_ms = None;
+        for (project, policy) in policies {
+            for id in retention::surplus(&policy, &self.list(&project).snapshots, now_ms()) {
+                match self.remove(&id).await {
+                    Ok(()) => tracing::info!(snapshot = %id, "deleted by its project's retention policy"),
+                    Err(error) => {
+                        tracing::error!(snapshot = %id, error = error.message, "it could not be deleted");
+                    }
+                }
+            }
+            let next = retention::next_end_ms(&policy, &self.list(&project).snapshots);
+            // One that could not be deleted is tried again, and not at once.
+            let next = next.map(|end| end.max(now_ms() + RETRY_MS));
+            next_end_ms = [next_end_ms, next].into_iter().flatten().min();
+        }
+        next_end_ms
     }
 
     /// Checks that a snapshot's files are what was written, once after each start of the server.

@@ -10,25 +10,30 @@ fn project() -> ProjectId {
     ProjectId::parse("prj_1").unwrap()
 }
 
+pub(super) fn view(id: &str) -> Snapshot {
+    Snapshot {
+        snapshot_id: SnapshotId::parse(id).unwrap(),
+        checkpoint_type: CheckpointType::Memory,
+        status: SnapshotStatus::InProgress,
+        reason: None,
+        name: None,
+        source: SandboxId::parse("sbx_1").unwrap(),
+        image: "base".into(),
+        image_digest: "sha256:0".into(),
+        cpus: 1.0,
+        memory_mb: 256,
+        size_bytes: 0,
+        logical_size_bytes: 0,
+        pause_ms: 0,
+        labels: BTreeMap::new(),
+        retain: false,
+        created_at_ms: 0,
+    }
+}
+
 fn record(id: &str) -> Record {
     Record {
-        view: Snapshot {
-            snapshot_id: SnapshotId::parse(id).unwrap(),
-            checkpoint_type: CheckpointType::Memory,
-            status: SnapshotStatus::InProgress,
-            reason: None,
-            name: None,
-            source: SandboxId::parse("sbx_1").unwrap(),
-            image: "base".into(),
-            image_digest: "sha256:0".into(),
-            cpus: 1.0,
-            memory_mb: 256,
-            size_bytes: 0,
-            logical_size_bytes: 0,
-            pause_ms: 0,
-            labels: BTreeMap::new(),
-            created_at_ms: 0,
-        },
+        view: view(id),
         project: project(),
         defaults: GuestDefaults::default(),
         accelerator: "tcg".into(),
@@ -114,4 +119,14 @@ async fn what_is_baked_into_memory_cannot_be_chosen() {
     assert!(message(kept.admits(Accelerator::Tcg, None, Some(512))).contains("memory_mb 256 is baked in"));
     assert!(message(kept.admits(Accelerator::Kvm, None, None)).contains("ran with 'tcg'"));
     assert!(message(record("snap_2").admits(Accelerator::Tcg, None, None)).contains("still being made"));
+}
+
+#[tokio::test]
+async fn a_policy_outlives_the_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = RetentionPolicy { keep_last: Some(3), ..RetentionPolicy::default() };
+    open(&dir).await.set_policy(&project(), policy.clone()).await.unwrap();
+    let snapshots = open(&dir).await;
+    assert_eq!(snapshots.policy(&project()), policy);
+    assert_eq!(snapshots.policy(&ProjectId::parse("prj_2").unwrap()), RetentionPolicy::default());
 }
