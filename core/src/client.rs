@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use forkyard_protocol::{
     CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
-    SandboxStatus, ServerInfo,
+    SandboxStatus, ServerInfo, Stage,
 };
 use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId, SandboxList};
 use http::Method;
@@ -23,6 +23,9 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long making a machine may take in all: it may wait for room.
 pub(crate) const CREATE_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// How long one call waits for news of a machine that is being made, in milliseconds.
+const WATCH_MS: u64 = 30_000;
 
 /// One server and one pool of connections to it, however many machines it drives. Cheap to clone.
 #[derive(Clone)]
@@ -122,15 +125,45 @@ impl Client {
     /// Makes a machine and waits until it runs; where the host has no room, waits for it until the deadline. However often
     /// it is tried, one machine is made; if the future is dropped, it is ended again.
     pub async fn create(&self, request: CreateSandbox) -> Result<Sandbox> {
-        request.validate()?;
-        let mut call = Request::new(Method::POST, "/sandboxes").json(&request)?;
-        call.idempotency_key = Some(ulid::Ulid::generate().to_string());
+        let (call, deadline) = self.creation(&request)?;
         let guard = Unfinished::new(self, &call, false);
-        let in_line = Duration::from_secs(request.queue_timeout_secs);
-        let deadline = Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT) + in_line;
         let created = self.inner.http.call::<SandboxInfo>(&call, deadline).await;
         guard.settle(&created);
         Ok(Sandbox::new(self.clone(), created?))
+    }
+
+    /// The same, and tells how far the machine has come whenever that changes: the first of an image boots, which takes seconds.
+    pub async fn create_watched(
+        &self,
+        request: CreateSandbox,
+        mut on_stage: impl FnMut(Stage),
+    ) -> Result<Sandbox> {
+        let (call, deadline) = self.creation(&request)?;
+        let guard = Unfinished::new(self, &call, false);
+        let watching = async {
+            let begin = Request { path: format!("{}?wait=false", call.path), ..call.clone() };
+            let mut info = self.inner.http.call::<SandboxInfo>(&begin, deadline).await?;
+            while let (SandboxStatus::Pending, Some(stage)) = (info.status, info.stage) {
+                on_stage(stage);
+                let path =
+                    format!("/sandboxes/{}?wait_ms={WATCH_MS}&stage={}", info.sandbox_id, stage.as_str());
+                info = self.inner.http.call(&Request::new(Method::GET, path), deadline).await?;
+            }
+            // The same call again answers with the machine, or says why there is none.
+            self.inner.http.call::<SandboxInfo>(&call, deadline).await
+        };
+        let created = watching.await;
+        guard.settle(&created);
+        Ok(Sandbox::new(self.clone(), created?))
+    }
+
+    /// A creating call, and when it must have its answer.
+    fn creation(&self, request: &CreateSandbox) -> Result<(Request, Instant)> {
+        request.validate()?;
+        let mut call = Request::new(Method::POST, "/sandboxes").json(request)?;
+        call.idempotency_key = Some(ulid::Ulid::generate().to_string());
+        let in_line = Duration::from_secs(request.queue_timeout_secs);
+        Ok((call, Instant::now() + self.inner.timeout.max(CREATE_TIMEOUT) + in_line))
     }
 
     /// A machine that is there already, by its id or its name.

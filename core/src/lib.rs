@@ -18,7 +18,7 @@ mod transfer;
 
 pub use client::{
     Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
-    SandboxPage, SandboxStatus, ServerInfo,
+    SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};

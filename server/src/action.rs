@@ -7,7 +7,7 @@ use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
     ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, RetentionPolicy,
     Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId,
-    SnapshotList,
+    SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -31,8 +31,8 @@ pub enum Action {
         /// Whether to wait.
         wait: bool,
     },
-    /// Shows a machine, waiting at most so long for it to be made.
-    GetSandbox(SandboxId, Duration),
+    /// Shows a machine, waiting at most so long for it to be made or, where a stage is given, to have left that stage.
+    GetSandbox(SandboxId, Duration, Option<Stage>),
     /// Lists machines.
     ListSandboxes(ListFilter),
     /// Ends a machine.
@@ -164,9 +164,12 @@ impl Service {
                 let sandbox = if wait { running(&slot).await? } else { slot.record().view };
                 Ok(Reply::Created(Box::new(sandbox)))
             }
-            Action::GetSandbox(id, wait) => {
+            Action::GetSandbox(id, wait, seen) => {
                 let slot = self.sandboxes.get(&caller.project, &id)?;
-                let made = slot.wait_for(|record| record.view.status != SandboxStatus::Pending);
+                let made = slot.wait_for(|record| {
+                    record.view.status != SandboxStatus::Pending
+                        || seen.is_some_and(|seen| record.view.stage != Some(seen))
+                });
                 let record = timeout(wait, made).await.unwrap_or_else(|_| slot.record());
                 Ok(Reply::Sandbox(Box::new(record.view)))
             }

@@ -34,6 +34,7 @@ def sandbox_info(value: dict[str, Any]) -> SandboxInfo:
     return SandboxInfo(
         sandbox_id=value["sandbox_id"],
         status=SandboxStatus(value["status"]),
+        stage=value.get("stage"),
         reason=value.get("reason"),
         name=value.get("name"),
         image=value["image"],

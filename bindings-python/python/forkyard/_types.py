@@ -202,6 +202,7 @@ class SandboxInfo:
     Attributes:
         sandbox_id: Its id, ``sbx_…``.
         status: Where it stands.
+        stage: While it is being made, how far it has come, such as ``booting``.
         reason: Why it failed or was terminated, for people.
         name: Its name, if it has one.
         image: The image as it was asked for.
@@ -218,6 +219,7 @@ class SandboxInfo:
 
     sandbox_id: str
     status: SandboxStatus
+    stage: str | None
     reason: str | None
     name: str | None
     image: str

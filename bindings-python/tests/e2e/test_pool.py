@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -108,3 +110,19 @@ async def test_a_burst_beyond_the_budget_waits_in_line(client: SandboxClient) ->
         done = await asyncio.gather(*(work(number) for number in range(6)))
     assert done == [f"{number}\n" for number in range(6)]
     client.revoke_key(key.info.key_id)
+
+
+def test_an_image_is_warmed_from_the_command_line(client: SandboxClient) -> None:
+    command = [os.environ["FORKYARD_BIN"], "image", "warm", "base", "--memory-mb", "320"]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    stages = [line.removeprefix("base: ") for line in first.stderr.splitlines()]
+    assert "boots" in stages
+    assert "is frozen" in stages
+    assert stages[-1] == "goes on from its template"
+    assert "base: warm for 1 CPUs and 320 MiB" in first.stdout
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "boots" not in again.stderr
+    missing = subprocess.run([*command, "no-such-image"], capture_output=True, text=True, timeout=60, check=False)
+    assert missing.returncode != 0
+    assert "no machine could be made of the image 'no-such-image'" in missing.stderr
+    assert all(info.memory_mb != 320 for info in client.list() if info.status is SandboxStatus.RUNNING)

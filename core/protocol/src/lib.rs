@@ -69,7 +69,7 @@ pub use query::Query;
 pub use retention::{MAX_AGE_SECS, RetentionPolicy, WhenFull};
 pub use sandbox::{
     CreateSandbox, DEFAULT_CPUS, DEFAULT_IMAGE, DEFAULT_MEMORY_MB, MAX_CPUS, MAX_LABELS, MAX_MEMORY_MB,
-    MAX_QUEUE_TIMEOUT_SECS, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus,
+    MAX_QUEUE_TIMEOUT_SECS, MAX_TIMEOUT_SECS, MIN_MEMORY_MB, Sandbox, SandboxPage, SandboxStatus, Stage,
 };
 pub use server::{Capacity, Health, ServerInfo};
 pub use snapshot::{

@@ -212,6 +212,43 @@ impl SandboxStatus {
     }
 }
 
+/// How far a machine that is being made has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub enum Stage {
+    /// It has room and is about to be made.
+    Accepted,
+    /// Another machine is being made of the same image, which this one will be a fork of.
+    WaitingForTemplate,
+    /// Others start, as many as the host has processors.
+    WaitingForTurn,
+    /// Its image boots: the first machine of its kind.
+    Booting,
+    /// It goes on from where a snapshot, or the template of its image, was frozen.
+    Restoring,
+    /// Its image's programs run once, so that they are quick in all machines that are forked from it.
+    Warming,
+    /// It is frozen, so that others of its kind need not boot.
+    Freezing,
+}
+
+impl Stage {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::WaitingForTemplate => "waiting_for_template",
+            Self::WaitingForTurn => "waiting_for_turn",
+            Self::Booting => "booting",
+            Self::Restoring => "restoring",
+            Self::Warming => "warming",
+            Self::Freezing => "freezing",
+        }
+    }
+}
+
 /// A machine as the API shows it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -221,6 +258,9 @@ pub struct Sandbox {
     pub sandbox_id: SandboxId,
     /// Where it stands.
     pub status: SandboxStatus,
+    /// While it is being made, how far it has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// Why it failed or was terminated, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

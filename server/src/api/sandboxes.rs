@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use forkyard_protocol::{
-    CreateSandbox, ImageList, KeyInfo, Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo,
+    CreateSandbox, ImageList, KeyInfo, Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 
 use super::request::{idempotency_key, invalid, json, query, sandbox_id, wait};
@@ -46,7 +46,7 @@ pub async fn create(
     get,
     path = "/sandboxes/{id}",
     tag = "sandboxes",
-    params(("id" = SandboxId, Path, description = "The machine"), ("wait_ms" = Option<u64>, Query, description = "Wait so long, at most 60,000, for it to be made")),
+    params(("id" = SandboxId, Path, description = "The machine"), ("wait_ms" = Option<u64>, Query, description = "Wait so long, at most 60,000, for it to be made"), ("stage" = Option<Stage>, Query, description = "Wait only while it is in this stage")),
     responses((status = 200, body = Sandbox, description = "The machine")),
 )]
 pub async fn get(
@@ -55,8 +55,13 @@ pub async fn get(
     Path(id): Path<String>,
     uri: Uri,
 ) -> ApiResult {
-    let wait = Duration::from_millis(query(&uri, &["wait_ms"])?.number("wait_ms", 0)?.min(MAX_WAIT_MS));
-    api.perform(&caller, Action::GetSandbox(sandbox_id(&id)?, wait)).await
+    let query = query(&uri, &["wait_ms", "stage"])?;
+    let wait = Duration::from_millis(query.number("wait_ms", 0)?.min(MAX_WAIT_MS));
+    let stage = query.text("stage")?.map(|word| {
+        serde_json::from_value::<Stage>(word.into())
+            .map_err(|_| invalid(format!("'{word}' is no stage of a machine that is being made")))
+    });
+    api.perform(&caller, Action::GetSandbox(sandbox_id(&id)?, wait, stage.transpose()?)).await
 }
 
 /// Lists the machines of the project, newest first.

@@ -3,6 +3,7 @@
 mod doctor;
 mod image;
 mod serve;
+mod warm;
 
 use clap::{Parser, Subcommand};
 
@@ -33,7 +34,7 @@ impl Cli {
         match self.command {
             Command::Doctor(args) => return doctor::run(args).await,
             Command::Serve(args) => serve::run(args).await?,
-            Command::Image(args) => tokio::task::spawn_blocking(|| image::run(args)).await??,
+            Command::Image(args) => image::run(args).await?,
             Command::ProbeKvm => crate::vmm::probe::run_child(),
         }
         Ok(true)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus};
+use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus, Stage};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -119,12 +119,16 @@ impl Sandboxes {
             found = self.template(slot, origin) => found,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
         };
+        if self.boots.available_permits() == 0 {
+            slot.enter(Stage::WaitingForTurn);
+        }
         let permit = tokio::select! {
             permit = self.boots.acquire() => permit,
             reason = slot.stopped() => return Err(End::Terminated(reason)),
         };
         let _permit = permit.map_err(|error| End::Failed(error.to_string()))?;
         let origin = &origin;
+        slot.enter(if origin.memory.is_some() { Stage::Restoring } else { Stage::Booting });
         let machine = self.start(slot, origin).await.map_err(|error| End::Failed(error.message))?;
         match self.greet(slot, origin, making, &machine).await {
             Ok(guest) => Ok((machine, guest)),
@@ -213,6 +217,7 @@ impl Sandboxes {
             accelerator: self.vmm.accelerator().as_str(),
             vmm: &self.vmm.version(),
         };
+        slot.enter(Stage::WaitingForTemplate);
         match self.templates.find(&kind, origin).await {
             Ok(Found::Template(template)) => (*template, None),
             Ok(Found::Missing(making)) => (origin.clone(), Some(making)),
@@ -260,9 +265,11 @@ impl Sandboxes {
             };
             // Before the guest learns whose it is: a template is nobody's.
             if let Some(making) = making {
+                slot.enter(Stage::Warming);
                 for command in &origin.warm {
                     rehearse(slot, &guest, command, &origin.defaults).await;
                 }
+                slot.enter(Stage::Freezing);
                 if let Err(error) = self.templates.make(making, machine.as_ref()).await {
                     tracing::warn!(sandbox = %slot.id(), error = error.message, "no template was made of a machine");
                 }
@@ -291,6 +298,7 @@ impl Sandboxes {
         self.attend(slot, machine.as_ref(), deadline, configuring).await?;
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
+        record.view.stage = None;
         record.view.started_at_ms.get_or_insert_with(now_ms);
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;

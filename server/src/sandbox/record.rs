@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use forkyard_protocol::{
     CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, PoolId, ProjectId, Sandbox, SandboxId,
-    SandboxStatus,
+    SandboxStatus, Stage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +75,7 @@ impl Record {
             view: Sandbox {
                 sandbox_id: id,
                 status: SandboxStatus::Pending,
+                stage: Some(Stage::Accepted),
                 reason: None,
                 name: request.name,
                 image: origin.image.clone(),
@@ -110,6 +111,7 @@ impl Record {
         let mut fork = source.clone();
         fork.view.sandbox_id = id;
         fork.view.status = SandboxStatus::Pending;
+        fork.view.stage = Some(Stage::Accepted);
         // A name is one machine's.
         fork.view.name = None;
         fork.view.timeout_secs = request.timeout_secs.unwrap_or(fork.view.timeout_secs);
@@ -204,6 +206,7 @@ impl End {
             Self::Failed(reason) => (SandboxStatus::Failed, reason),
         };
         record.view.status = status;
+        record.view.stage = None;
         record.view.reason = Some(reason.clone());
         record.view.ended_at_ms = Some(now_ms());
     }

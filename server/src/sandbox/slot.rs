@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkyard_protocol::{ErrorBody, Sandbox, SandboxId, SandboxStatus};
+use forkyard_protocol::{ErrorBody, Sandbox, SandboxId, SandboxStatus, Stage};
 use tokio::sync::{mpsc, watch};
 
 use super::activity::{Activity, OpenCall};
@@ -82,6 +82,18 @@ impl Slot {
     pub fn update(&self, change: impl FnOnce(&mut Record)) -> Record {
         self.record.send_modify(change);
         self.record()
+    }
+
+    /// Says how far the machine has come on its way to its owner; one that has arrived before, and is put back to a snapshot or
+    /// resumed, says so by its status.
+    pub(super) fn enter(&self, stage: Stage) {
+        self.record.send_if_modified(|record| {
+            let is_news = record.view.status == SandboxStatus::Pending && record.view.stage != Some(stage);
+            if is_news {
+                record.view.stage = Some(stage);
+            }
+            is_news
+        });
     }
 
     /// Gives a machine that waits in a pool to whoever this record says; `false` where it does not wait any more.
