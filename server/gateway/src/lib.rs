@@ -1,0 +1,4 @@
+//! A guest's way to the network: who may be spoken to, names, and what a connection says first.
+
+pub mod policy;
+pub mod sniff;
