@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// How long a name counts at the least: with a TTL of 0, or one that ends between answer and connection, rules by name would
 /// work by chance.
-pub const MIN_LIFE: Duration = Duration::from_secs(60);
+pub const MIN_LIFE: Duration = Duration::from_mins(1);
 /// How long it counts at the most.
 pub const MAX_LIFE: Duration = Duration::from_hours(24);
 /// Most pairs of address and name; beyond it the one that would end first goes.
@@ -84,10 +84,10 @@ mod tests {
         let now = Instant::now();
         let mut given = GivenNames::default();
         given.note("203.0.113.1".parse().unwrap(), "zero.example", Duration::ZERO, now);
-        given.note("203.0.113.1".parse().unwrap(), "long.example", Duration::from_secs(600), now);
+        given.note("203.0.113.1".parse().unwrap(), "long.example", Duration::from_mins(10), now);
         assert_eq!(names(&given, "203.0.113.1", now), ["long.example", "zero.example"]);
         assert_eq!(names(&given, "::ffff:203.0.113.1", now), ["long.example", "zero.example"]);
-        assert_eq!(names(&given, "203.0.113.1", now + MIN_LIFE - SECOND).len(), 2);
+        assert_eq!(names(&given, "203.0.113.1", now + 59 * SECOND).len(), 2);
         assert_eq!(names(&given, "203.0.113.1", now + MIN_LIFE), ["long.example"]);
         assert_eq!(names(&given, "203.0.113.2", now).len(), 0);
         given.note("203.0.113.1".parse().unwrap(), "long.example", Duration::ZERO, now);
@@ -100,7 +100,7 @@ mod tests {
     fn it_stays_small() {
         let now = Instant::now();
         let mut given = GivenNames::default();
-        given.note("203.0.113.1".parse().unwrap(), "kept.example", 3600 * SECOND, now);
+        given.note("203.0.113.1".parse().unwrap(), "kept.example", Duration::from_hours(1), now);
         for number in 0..2 * u32::try_from(MAX_PAIRS).unwrap() {
             let address = Ipv4Addr::from_bits(0x0100_0000 + number / 3).into();
             let ttl = Duration::from_secs(61 + u64::from(number));

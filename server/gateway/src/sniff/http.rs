@@ -11,12 +11,12 @@ const MAX_HEADERS: usize = 100;
 /// `None` for what is not HTTP.
 pub(super) fn sniff(first: &[u8]) -> Option<Sniffed> {
     // Servers skip empty lines before a request (RFC 9112, section 2.2); some skip any space.
-    let head = first.trim_ascii_start();
+    let head = &first[first.iter().position(|byte| !is_space(*byte)).unwrap_or(first.len())..];
     let Some(line) = head.split_inclusive(|byte| *byte == b'\n').next().filter(|line| line.ends_with(b"\n"))
     else {
         return could_be_request_line(head).then_some(Sniffed::NeedMore);
     };
-    if !is_request_line(line) {
+    if !could_be_request_line(line) || !is_request_line(line) {
         return None;
     }
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
@@ -29,16 +29,21 @@ pub(super) fn sniff(first: &[u8]) -> Option<Sniffed> {
     }
 }
 
+/// What a lax server takes for a space within the line (RFC 9112, section 3).
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
 /// Whether a line that has not ended may become a request's: a token of any length (RFC 9110, section 5.6.2), for some servers
 /// take any method, and whatever comes behind it.
 fn could_be_request_line(start: &[u8]) -> bool {
-    let method = start.split(|byte| *byte == b' ').next().unwrap_or_default();
+    let method = start.split(|byte| is_space(*byte)).next().unwrap_or_default();
     method.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 /// `METHOD target HTTP/x`, in any spelling that a lax server could take for one, and HTTP/0.9's line where it names a host.
 fn is_request_line(line: &[u8]) -> bool {
-    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).skip(1);
+    let mut words = line.split(|byte| is_space(*byte)).filter(|word| !word.is_empty()).skip(1);
     words
         .clone()
         .last()
@@ -114,6 +119,8 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a.example, b.example\r\n\r\n",
             "GET / HTTP/1.1\r\nHost:\r\n\r\n",
             "GET / http/1.1\r\nHost: a.example\r\n\r\n",
+            "GET\t/ HTTP/1.1\r\nHost: a.example\r\n\r\n",
+            "GET\x0b/\x0bHTTP/1.1\r\nHost: a.example\r\n\r\n",
             "GET  a b  HTTP/1.1\r\nHost: a.example\r\n\r\n",
             "GET http://a.example/\r\n",
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -145,6 +152,7 @@ mod tests {
             b"\x00\x00\x00\x08\x04\xd2\x16\x2f",
             b"\x05\x01\x00",
             b"HTTP/1.1\r\n",
+            b"G\0T / HTTP/1.1\r\n",
         ] {
             assert_eq!(sniff(other), Sniffed::Other, "{:?}", String::from_utf8_lossy(other));
         }

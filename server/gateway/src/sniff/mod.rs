@@ -3,7 +3,7 @@
 mod http;
 mod tls;
 
-/// So many bytes settle it: a ClientHello or a request head that is longer has no name to be read.
+/// So many bytes settle it: a `ClientHello` or a request head that is longer has no name to be read.
 pub const MAX_SNIFF: usize = 16 * 1024;
 
 /// What the first bytes of a connection are. Names are as [`forkyard_protocol::normal_name`] writes them.
@@ -11,7 +11,7 @@ pub const MAX_SNIFF: usize = 16 * 1024;
 pub enum Sniffed {
     /// More bytes will tell; never for [`MAX_SNIFF`] bytes or more.
     NeedMore,
-    /// A TLS ClientHello.
+    /// A TLS `ClientHello`.
     Tls {
         /// The name that it asks for, in the clear: with ECH the outer one. `None` where there is none, it is an address, or
         /// the hello is malformed.

@@ -1,4 +1,4 @@
-//! TLS: the name in a ClientHello. `rustls` reads it, strictly: what two servers could read in two ways has no name.
+//! TLS: the name in a `ClientHello`. `rustls` reads it, strictly: what two servers could read in two ways has no name.
 
 use forkyard_protocol::normal_name;
 use rustls::server::Acceptor;
@@ -13,49 +13,60 @@ const MESSAGE_HEADER: usize = 4;
 
 /// `None` for what is not TLS.
 pub(super) fn sniff(first: &[u8]) -> Option<Sniffed> {
-    let Some(whole) = hello(first)? else { return Some(Sniffed::NeedMore) };
-    Some(Sniffed::Tls { sni: server_name(whole) })
+    match hello(first) {
+        Hello::Absent => None,
+        Hello::Begun => Some(Sniffed::NeedMore),
+        Hello::Ready(records) => Some(Sniffed::Tls { sni: server_name(records) }),
+    }
 }
 
-/// The records that hold the ClientHello; the inner `None` if they are not all there. A cheap look before `rustls` is asked, so
-/// that a hello that comes byte by byte is not parsed at each.
-fn hello(first: &[u8]) -> Option<Option<&[u8]>> {
+/// Whether there is a hello to be read.
+enum Hello<'a> {
+    /// This is not TLS.
+    Absent,
+    /// More bytes will tell.
+    Begun,
+    /// These records hold it, or are malformed, which is for `rustls` to say.
+    Ready(&'a [u8]),
+}
+
+/// A cheap look before `rustls` is asked, so that a hello that comes byte by byte is not parsed at each.
+fn hello(first: &[u8]) -> Hello<'_> {
     let mut at = 0;
-    let mut message: Vec<u8> = Vec::new();
+    let mut message: Vec<u8> = Vec::with_capacity(MESSAGE_HEADER);
     let mut got = 0;
+    let foreign = |at| if at == 0 { Hello::Absent } else { Hello::Ready(first) };
     loop {
         let header = &first[at..first.len().min(at + RECORD_HEADER)];
-        let plausible = [
-            header.first().is_none_or(|kind| *kind == HANDSHAKE),
-            header.get(1).is_none_or(|major| *major == 3),
-        ];
-        if plausible != [true, true] {
-            // A hello that another record interrupts is malformed, and for `rustls` to refuse.
-            return if at == 0 { None } else { Some(Some(first)) };
+        if header.first().is_some_and(|kind| *kind != HANDSHAKE)
+            || header.get(1).is_some_and(|major| *major != 3)
+        {
+            return foreign(at);
         }
         if header.len() < RECORD_HEADER {
-            return Some(None);
+            return Hello::Begun;
         }
         let start = at + RECORD_HEADER;
         let end = start + usize::from(u16::from_be_bytes([header[3], header[4]]));
-        let body = &first[start.min(first.len())..end.min(first.len())];
-        message.extend(body.iter().take(MESSAGE_HEADER - message.len().min(MESSAGE_HEADER)));
+        let body = &first[start..end.min(first.len())];
+        message.extend(body.iter().take(MESSAGE_HEADER - message.len()));
         got += body.len();
         if message.first().is_some_and(|kind| *kind != CLIENT_HELLO) {
-            return if at == 0 { None } else { Some(Some(first)) };
-        }
-        if let &[_, a, b, c] = message.as_slice()
-            && got >= MESSAGE_HEADER + usize::from(a) * 0x1_0000 + usize::from(u16::from_be_bytes([b, c]))
-            && end <= first.len()
-        {
-            return Some(Some(&first[..end]));
+            return foreign(at);
         }
         if end > first.len() {
-            return Some(None);
+            return Hello::Begun;
         }
-        if end == start {
-            // An empty handshake record is forbidden (RFC 8446, section 5.1).
-            return Some(Some(&first[..end]));
+        let whole = match message.as_slice() {
+            &[_, a, b, c] => {
+                got >= MESSAGE_HEADER
+                    + usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX)
+            }
+            _ => false,
+        };
+        // An empty handshake record is forbidden (RFC 8446, section 5.1).
+        if whole || end == start {
+            return Hello::Ready(&first[..end]);
         }
         at = end;
     }
@@ -122,7 +133,7 @@ mod tests {
         }
     }
 
-    /// A ClientHello of a real client.
+    /// What a real client says first.
     fn client_hello(name: &str) -> Vec<u8> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
