@@ -2,16 +2,15 @@
 //! `cargo test` (`tests/fuzz.rs`). A new one is a function here, a line in [`TARGETS`], and for libFuzzer a file in
 //! `fuzz_targets/` and its `[[bin]]`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use forkyard_gateway::dns::message::{Resolution, address_of, read_answer};
 use forkyard_gateway::dns::{DnsConfig, Resolver, Transport};
-use forkyard_gateway::policy::{GivenNames, Operator, Policy};
+use forkyard_gateway::policy::{Operator, Policy};
 use forkyard_gateway::sniff::{MAX_SNIFF, Sniffed};
 use forkyard_protocol::NetworkPolicy;
 use hickory_proto::op::Query;
 use hickory_proto::rr::{Name, RecordType};
-use tokio::sync::watch;
 
 /// A way in, and what good bytes look like.
 pub struct Target {
@@ -79,8 +78,7 @@ fn resolver() -> (tokio::runtime::Runtime, Resolver) {
     let rules = NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() };
     let policy = Policy::new(&rules, &Operator::default()).expect("a policy");
     let config = DnsConfig { queries_per_second: u32::MAX, ..DnsConfig::default() };
-    let given = Arc::new(Mutex::new(GivenNames::default()));
-    (runtime, Resolver::new(config, watch::channel(Arc::new(policy)).1, given, drop))
+    (runtime, Resolver::new(config, Arc::new(policy), drop))
 }
 
 /// An upstream's answer, its id guessed: what is taken from it belongs to the question, and is bounded.

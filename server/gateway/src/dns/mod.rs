@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::Name;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
 use crate::policy::{GivenNames, Policy};
 
@@ -85,8 +84,8 @@ pub struct Refusal {
 
 /// Answers one machine's queries.
 pub struct Resolver {
-    policy: watch::Receiver<Arc<Policy>>,
-    given: Arc<Mutex<GivenNames>>,
+    policy: Mutex<Arc<Policy>>,
+    given: Mutex<GivenNames>,
     refused: Box<dyn Fn(Refusal) + Send + Sync>,
     upstream: Upstream,
     timeout: Duration,
@@ -96,25 +95,34 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that goes by the newest policy, notes what it gives in `given` and calls `refused` for what it refuses (at
-    /// most once for each query, and once for a burst of too many).
+    /// A resolver that calls `refused` for what it refuses: at most once for each query, and once for a burst of too many.
     pub fn new(
         config: DnsConfig,
-        policy: watch::Receiver<Arc<Policy>>,
-        given: Arc<Mutex<GivenNames>>,
+        policy: Arc<Policy>,
         refused: impl Fn(Refusal) + Send + Sync + 'static,
     ) -> Self {
         let rate = config.queries_per_second;
+        let timeout = Duration::from_millis(config.timeout_ms);
         Self {
-            policy,
-            given,
+            policy: Mutex::new(policy),
+            given: Mutex::default(),
             refused: Box::new(refused),
-            timeout: Duration::from_millis(config.timeout_ms),
+            timeout,
             in_flight: Semaphore::new(config.in_flight.min(Semaphore::MAX_PERMITS)),
             bucket: Mutex::new(Bucket::new(rate, rate.saturating_mul(2), Instant::now())),
             cache: Mutex::new(Cache::new(config.cache_records)),
-            upstream: Upstream::new(config.upstreams),
+            upstream: Upstream::new(config.upstreams, timeout),
         }
+    }
+
+    /// Puts another policy in place, for answers that have not been given yet too. The names that were given stay.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        *held(&self.policy) = policy;
+    }
+
+    /// The names that the machine was given addresses for. To be held for a decision, not for longer.
+    pub fn names(&self) -> MutexGuard<'_, GivenNames> {
+        held(&self.given)
     }
 
     /// Answers one DNS message with one; `None` where none is due, for what is no query. It takes the time-out at the most.
@@ -144,7 +152,7 @@ impl Resolver {
             }
             Token::Empty => return Err(ResponseCode::ServFail),
         }
-        let policy = self.policy.borrow().clone();
+        let policy = held(&self.policy).clone();
         if let Some(rule) = policy.unresolved(&name) {
             self.refuse(name, rule, None);
             return Err(ResponseCode::Refused);
@@ -165,7 +173,7 @@ impl Resolver {
             return Ok(resolution);
         }
         let _turn = self.in_flight.try_acquire().map_err(|_| ResponseCode::ServFail)?;
-        let resolution = timeout(self.timeout, self.look_up(query)).await.ok().flatten();
+        let resolution = tokio::time::timeout(self.timeout, self.look_up(query)).await.ok().flatten();
         let resolution = resolution.ok_or(ResponseCode::ServFail)?;
         held(&self.cache).put(query, &resolution, Instant::now());
         Ok(resolution)
@@ -190,7 +198,7 @@ impl Resolver {
 
     /// Puts together what the machine gets, and notes the addresses in it.
     fn give(&self, question: &Question, resolution: Resolution, transport: Transport) -> Message {
-        let policy = self.policy.borrow().clone();
+        let policy = held(&self.policy).clone();
         let name = text(question.query().name());
         let mut reply = question.reply(resolution.code);
         let mut kept_back = None;
@@ -219,7 +227,7 @@ impl Resolver {
         }
         let ttl = reply.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
         let ttl = Duration::from_secs(u64::from(ttl));
-        let mut given = held(&self.given);
+        let mut given = self.names();
         for address in addresses {
             given.note(address, &name, ttl, Instant::now());
         }

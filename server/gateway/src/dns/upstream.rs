@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::message::{MAX_ANSWER, MAX_DATAGRAM, read_answer, upstream_query};
 
-/// How long one resolver has for one try; a datagram may be lost.
-const TRY: Duration = Duration::from_millis(1600);
+/// Into how many tries the whole time is cut: a datagram may be lost, a resolver gone.
+const TRIES: u32 = 3;
 /// How often each is asked.
 const ROUNDS: usize = 2;
 /// Most datagrams that are looked at for one that fits.
@@ -22,18 +22,20 @@ const MAX_STRAYS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Upstream {
     servers: Vec<SocketAddr>,
+    patience: Duration,
 }
 
 impl Upstream {
-    pub(super) fn new(servers: Vec<SocketAddr>) -> Self {
-        Self { servers }
+    /// `whole` is how long a query may take, whoever is asked for it.
+    pub(super) fn new(servers: Vec<SocketAddr>, whole: Duration) -> Self {
+        Self { servers, patience: whole / TRIES }
     }
 
     /// The first answer that says what is there, or that nothing is; `None` if none says it. It takes a new port and a new id
     /// for each try.
     pub(super) async fn ask(&self, query: &Query) -> Option<Message> {
         for server in self.servers.iter().cycle().take(self.servers.len() * ROUNDS) {
-            if let Ok(Ok(answer)) = timeout(TRY, ask_one(*server, query)).await
+            if let Ok(Ok(answer)) = timeout(self.patience, ask_one(*server, query)).await
                 && matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
             {
                 return Some(answer);

@@ -221,10 +221,18 @@ impl Policy {
         opened || self.never(&destination).is_none()
     }
 
+    /// Whether the operator opened a destination: such alone may be loopback or the host's own.
+    pub fn opens(&self, to: SocketAddr) -> bool {
+        self.is_opened(&Destination { address: to.ip().to_canonical(), port: Some(to.port()) })
+    }
+
+    fn is_opened(&self, to: &Destination) -> bool {
+        self.opened.iter().any(|named| named.fits(to.port) && named.rule.names_address(to.address))
+    }
+
     /// Always refused, then `allow_out`, then `deny_out`, then the default.
     fn judge(&self, to: &Destination, given: &[&str], claim: &Claim<'_>) -> Verdict {
-        let opened =
-            self.opened.iter().any(|named| named.fits(to.port) && named.rule.names_address(to.address));
+        let opened = self.is_opened(to);
         if !opened && let Some(reason) = self.never(to) {
             return refuse(reason);
         }

@@ -106,6 +106,8 @@ fn the_operator_opens_single_ranges() {
     assert_eq!(open.decide(Protocol::Icmp, "[2001:db8::7]:0"), "refuse the host's own addresses");
     assert_eq!(bench_with(false, &[], &[], &operator).tcp("10.0.0.5:3128"), "refuse default");
     assert_eq!(bench_with(false, &["10.0.0.0/8"], &[], &operator).tcp("10.0.0.5:3128"), "allow 10.0.0.0/8");
+    assert!(open.policy.opens("10.0.0.5:3128".parse().unwrap()));
+    assert!(!open.policy.opens("10.0.0.5:22".parse().unwrap()));
     assert!(open.policy.gives("10.0.0.5".parse().unwrap()));
     assert!(!open.policy.gives("10.0.0.6".parse().unwrap()));
     for wrong in ["pypi.org", "*.pypi.org", "0.0.0.0/0", "nonsense/"] {
