@@ -35,6 +35,7 @@ mod file;
 mod id;
 mod image;
 mod key;
+mod network;
 mod pool;
 mod process;
 mod query;
@@ -60,6 +61,11 @@ pub use id::{
 };
 pub use image::{ImageInfo, ImageList};
 pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
+pub use network::{
+    InvalidRule, MAX_BANDWIDTH_KBPS, MAX_NETWORK_CONNECTIONS, MAX_NETWORK_RULES, MIN_BANDWIDTH_KBPS,
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo, NetworkLink,
+    NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, normal_name,
+};
 pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
 pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
