@@ -20,7 +20,7 @@ pub fn confine() -> anyhow::Result<()> {
     match deny_files() {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(status) => {
-            tracing::warn!("this kernel's Landlock keeps the gateway from files incompletely: {status:?}")
+            tracing::warn!("this kernel's Landlock keeps the gateway from files incompletely: {status:?}");
         }
         Err(error) => tracing::warn!("Landlock does not keep the gateway from files: {error}"),
     }
@@ -75,11 +75,9 @@ fn filter() -> anyhow::Result<BpfProgram> {
         libc::SYS_ioctl,
         // Waiting.
         libc::SYS_epoll_ctl,
-        libc::SYS_epoll_wait,
         libc::SYS_epoll_pwait,
         libc::SYS_epoll_pwait2,
         libc::SYS_ppoll,
-        libc::SYS_poll,
         libc::SYS_futex,
         libc::SYS_sched_yield,
         libc::SYS_restart_syscall,
@@ -99,7 +97,12 @@ fn filter() -> anyhow::Result<BpfProgram> {
         libc::SYS_exit,
         libc::SYS_exit_group,
     ];
-    let rules: BTreeMap<i64, _> = allowed.into_iter().map(|call| (call, Vec::new())).collect();
+    // Older calls for the same, which newer architectures never had.
+    #[cfg(target_arch = "x86_64")]
+    let older = [libc::SYS_epoll_wait, libc::SYS_poll];
+    #[cfg(not(target_arch = "x86_64"))]
+    let older = [];
+    let rules: BTreeMap<i64, _> = allowed.into_iter().chain(older).map(|call| (call, Vec::new())).collect();
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into().context("no filter for this architecture")?;
     Ok(SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()?)

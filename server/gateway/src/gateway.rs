@@ -85,7 +85,7 @@ impl Rules {
         let most = policy.max_connections.and_then(|most| usize::try_from(most).ok());
         let bucket = Bucket::new(policy.bandwidth_kbps, Instant::now());
         Ok(Self {
-            policy: Policy::new(policy, &operator).map_err(|error| error.to_string())?,
+            policy: Policy::new(policy, &operator)?,
             operator,
             most: most.unwrap_or(DEFAULT_CONNECTIONS).min(MAX_CONNECTIONS),
             outward: bucket.clone(),

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::SendFlags;
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, ip_mtu, ipv6_mtu, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::Interest;
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 
 use crate::limits::{KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
@@ -117,6 +118,21 @@ pub fn path_mtu(socket: &UdpSocket, destination: IpAddr) -> u16 {
 pub fn send_now(socket: &UdpSocket, payload: &[u8]) -> io::Result<()> {
     rustix::net::send(socket, payload, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// Waits for a datagram, or an ICMP error about one that was sent, and has it taken. The kernel does not call a socket readable that
+/// has only an error.
+pub async fn receive(
+    socket: &UdpSocket,
+    mut take: impl FnMut(&UdpSocket) -> io::Result<()>,
+) -> io::Result<()> {
+    socket.async_io(Interest::READABLE | Interest::ERROR, || take(socket)).await
+}
+
+/// Takes a datagram or an error that is there; what is longer than the buffer is cut off.
+pub fn receive_now(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    let (len, _) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
+    Ok(len)
 }
 
 fn socket(destination: SocketAddr, kind: Type, protocol: Option<Protocol>) -> io::Result<Socket> {

@@ -9,7 +9,7 @@
 
 pub mod address;
 mod bucket;
-mod confine;
+pub mod confine;
 mod connection;
 pub mod control;
 mod events;

@@ -81,15 +81,18 @@ impl Ping {
     async fn answers(&self, gateway: &Gateway) {
         loop {
             let until = self.last_used.get() + PING_IDLE;
-            match timeout_at(until.into(), self.socket.readable()).await {
+            let arrived = host::receive(&self.socket, |socket| {
+                let mut scratch = gateway.scratch.borrow_mut();
+                let len = host::receive_now(socket, &mut scratch)?;
+                self.pass_on(gateway, &scratch[..len]);
+                Ok(())
+            });
+            match timeout_at(until.into(), arrived).await {
                 Err(_) if self.last_used.get() + PING_IDLE > until => {}
-                Err(_) | Ok(Err(_)) => return,
-                Ok(Ok(())) => {
-                    let mut scratch = gateway.scratch.borrow_mut();
-                    if let Ok(len) = self.socket.try_recv(&mut scratch) {
-                        self.pass_on(gateway, &scratch[..len]);
-                    }
-                }
+                Err(_) => return,
+                Ok(Ok(())) => {}
+                // Unanswered, as far as the guest can tell.
+                Ok(Err(error)) => tracing::debug!("a ping of {}: {error}", self.connection.remote.ip()),
             }
         }
     }

@@ -100,17 +100,17 @@ impl UdpFlow {
         loop {
             let idle = if self.answered.get() { UDP_IDLE } else { UDP_UNANSWERED };
             let until = self.last_used.get() + idle;
-            match timeout_at(until.into(), self.socket.readable()).await {
+            let arrived = host::receive(&self.socket, |socket| {
+                let mut scratch = gateway.scratch.borrow_mut();
+                let len = host::receive_now(socket, &mut scratch)?;
+                self.pass_on(gateway, pair, &scratch[..len]);
+                Ok(())
+            });
+            match timeout_at(until.into(), arrived).await {
                 Err(_) if self.last_used.get() + idle > until => {}
-                Err(_) | Ok(Err(_)) => return,
-                Ok(Ok(())) => {
-                    let mut scratch = gateway.scratch.borrow_mut();
-                    match self.socket.try_recv(&mut scratch) {
-                        Ok(len) => self.pass_on(gateway, pair, &scratch[..len]),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => self.failed(gateway, &error),
-                    }
-                }
+                Err(_) => return,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => self.failed(gateway, &error),
             }
         }
     }

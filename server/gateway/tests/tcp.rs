@@ -112,7 +112,7 @@ fn the_guest_may_close_first_and_still_read() {
     });
     let mut world = World::open();
     let connection = world.guest.established(server);
-    world.guest.send(connection, &[1; 100_000]);
+    world.guest.send(connection, &vec![1; 100_000]);
     world.guest.tcp(connection).close();
     assert_eq!(world.guest.read(connection, 12), b"100000 bytes");
     world
@@ -134,7 +134,7 @@ fn the_server_may_close_first_and_still_read() {
     let connection = world.guest.established(server);
     assert_eq!(world.guest.read(connection, 3), b"bye");
     world.guest.until("the server's end", |guest| guest.at_end(connection));
-    world.guest.send(connection, &[2; 100_000]);
+    world.guest.send(connection, &vec![2; 100_000]);
     world.guest.tcp(connection).close();
     world.guest.until("closed", |guest| guest.is_closed(connection));
     assert_eq!(told.recv_timeout(PATIENCE).unwrap(), 100_000);
@@ -229,7 +229,7 @@ fn two_hundred_megabytes_both_ways_in_flat_memory() {
         let mut piece = vec![0; PIECE];
         let mut sent = 0;
         while sent < TOTAL {
-            piece.fill((sent / PIECE % 256) as u8);
+            piece.fill(u8::try_from(sent / PIECE % 256).unwrap());
             stream.write_all(&piece).unwrap();
             sent += piece.len();
         }

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use smoltcp::socket::tcp::{Socket, State};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, sleep_until};
 
 use super::TcpFlow;
 use crate::gateway::Gateway;
@@ -16,13 +16,14 @@ use crate::stack::Next;
 pub struct Guest {
     pub(crate) gateway: Rc<Gateway>,
     pub(crate) flow: Rc<TcpFlow>,
-    timer: Pin<Box<Sleep>>,
+    /// None while nothing is due: a timer that is not needed would still wake the process once.
+    timer: Pin<Box<Option<Sleep>>>,
 }
 
 impl Guest {
     /// The end of an established connection.
     pub(crate) fn new(gateway: Rc<Gateway>, flow: Rc<TcpFlow>) -> Self {
-        Self { gateway, flow, timer: Box::pin(tokio::time::sleep_until(Instant::now().into())) }
+        Self { gateway, flow, timer: Box::pin(None) }
     }
 
     /// Does something with the socket. None where there is none any more.
@@ -40,11 +41,16 @@ impl Guest {
             Next::At(at) => Some(latest.map_or(at, |latest| latest.min(at))),
             Next::Arrival | Next::Room => latest,
         };
-        let Some(at) = at else { return };
-        if self.timer.deadline() != at.into() {
-            self.timer.as_mut().reset(at.into());
+        let Some(at) = at else {
+            self.timer.set(None);
+            return;
+        };
+        match self.timer.as_mut().as_pin_mut() {
+            Some(timer) if timer.deadline() == at.into() => {}
+            Some(timer) => timer.reset(at.into()),
+            None => self.timer.set(Some(sleep_until(at.into()))),
         }
-        if self.timer.as_mut().poll(context).is_ready() {
+        if self.timer.as_mut().as_pin_mut().is_some_and(|timer| timer.poll(context).is_ready()) {
             context.waker().wake_by_ref();
         }
     }

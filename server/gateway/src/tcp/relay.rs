@@ -120,7 +120,7 @@ impl<'a> Relay<'a> {
         match verdict {
             Verdict::Refuse { rule } => return Err(End::Refused(rule)),
             Verdict::Allow { rule } | Verdict::AllowNamed { rule, .. } => {
-                *flow.connection.rule.borrow_mut() = rule
+                *flow.connection.rule.borrow_mut() = rule;
             }
         }
         *flow.said.borrow_mut() = Some(said);

@@ -148,10 +148,10 @@ fn ipv4(bytes: &[u8]) -> Result<Inbound<'_>, Drop> {
     if source != GUEST_IPV4 {
         return Err(Drop::Forged);
     }
-    if destination.is_broadcast() || destination == GATEWAY_IPV4 {
-        if let (IpProtocol::Udp, Some(message)) = (packet.next_header(), dhcp(packet.payload())) {
-            return Ok(Inbound::Dhcp(message));
-        }
+    if (destination.is_broadcast() || destination == GATEWAY_IPV4)
+        && let (IpProtocol::Udp, Some(message)) = (packet.next_header(), dhcp(packet.payload()))
+    {
+        return Ok(Inbound::Dhcp(message));
     }
     if !is_one(destination.into()) {
         return Ok(Inbound::Chatter);
@@ -255,7 +255,7 @@ fn ipv6(bytes: &[u8]) -> Result<Inbound<'_>, Drop> {
     }
 }
 
-fn neighbour<'a>(source: Ipv6Addr, destination: Ipv6Addr, payload: &'a [u8]) -> Inbound<'a> {
+fn neighbour(source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Inbound<'_> {
     let parsed = Icmpv6Packet::new_checked(payload)
         .and_then(|icmp| Icmpv6Repr::parse(&source, &destination, &icmp, &ChecksumCapabilities::default()));
     match parsed {

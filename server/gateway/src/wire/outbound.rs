@@ -150,10 +150,10 @@ pub fn datagram(out: &mut Outbox, from: SocketAddr, to_port: u16, payload: &[u8]
     };
     match from.ip() {
         IpAddr::V4(from) if IPV4_HEADER + len <= MTU => {
-            ipv4(out, from, GUEST_IPV4, IpProtocol::Udp, len, fill)
+            ipv4(out, from, GUEST_IPV4, IpProtocol::Udp, len, fill);
         }
         IpAddr::V6(from) if IPV6_HEADER + len <= MTU => {
-            ipv6(out, from, GUEST_IPV6, IpProtocol::Udp, len, fill)
+            ipv6(out, from, GUEST_IPV6, IpProtocol::Udp, len, fill);
         }
         from => {
             let mut whole = vec![0; len];

@@ -253,7 +253,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn new(stream: UnixStream) -> Self {
+    pub fn new(stream: UnixStream) -> Self {
         let mut card = Card::new(stream);
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(GUEST_MAC)));
         config.random_seed = 1;
@@ -382,11 +382,36 @@ impl Guest {
         }
     }
 
-    pub fn hang_up(self) {}
-
+    /// Sends bytes as they are, no frames.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.card.outbox.extend_from_slice(bytes);
         self.card.flush();
+    }
+
+    /// Sends bytes as they are; false where the gateway has not taken them within a second.
+    pub fn try_raw(&mut self, bytes: &[u8]) -> bool {
+        self.card.outbox.extend_from_slice(bytes);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline {
+            self.card.flush();
+            if self.card.outbox.is_empty() {
+                return true;
+            }
+            let timeout = Timespec::try_from(Duration::from_millis(100)).unwrap();
+            poll(&mut [PollFd::new(&self.card.stream, PollFlags::OUT)], Some(&timeout)).unwrap();
+        }
+        false
+    }
+
+    /// Reads until all that was to be sent is sent.
+    pub fn finish_raw(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.card.outbox.is_empty() {
+            assert!(Instant::now() < deadline, "the gateway takes no frame");
+            self.card.read();
+            self.card.flush();
+            self.card.wait(Duration::from_millis(10));
+        }
     }
 }
 
