@@ -12,7 +12,7 @@ use forkyard_protocol::{GuestConfig, ProcessSpec, SandboxId};
 use forkyard_server::guest::{Guest, GuestCall, Offsets};
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, Freeze, FrozenMemory, Limits, Machine, MachineSpec, Vmm};
+use forkyard_server::vmm::{Accelerator, Devices, Freeze, FrozenMemory, Limits, Machine, MachineSpec, Vmm};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -63,6 +63,7 @@ impl Host {
             memory_mb: 256,
             layers: Vec::new(),
             memory: None,
+            devices: Devices::NOW,
         }
     }
 }
@@ -303,6 +304,7 @@ fn frozen(host: &Host, id: &str, folder: &std::path::Path, layers: usize) -> Mac
         initrd: folder.join("initrd"),
         layers: (0..layers).map(|layer| folder.join(format!("layer-{layer}.qcow2"))).collect(),
         memory: Some(FrozenMemory { ram: folder.join("ram"), state: folder.join("state") }),
+        devices: Devices::NOW,
         ..host.spec(id)
     }
 }

@@ -64,7 +64,7 @@ pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
 pub use network::{
     InvalidRule, MAX_BANDWIDTH_KBPS, MAX_NETWORK_CONNECTIONS, MAX_NETWORK_RULES, MIN_BANDWIDTH_KBPS,
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo, NetworkLink,
-    NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, normal_name,
+    NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, link, normal_name,
 };
 pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
 pub use process::{

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ErrorBody, ErrorCode};
 
+pub mod link;
 mod rule;
 
 pub use rule::{InvalidRule, NetworkRule, RuleHost, normal_name};
@@ -57,6 +58,16 @@ pub struct NetworkPolicy {
 }
 
 impl NetworkPolicy {
+    /// Whether anything may be reached at all. Where not, the machine has no network.
+    pub fn allows_anything(&self) -> bool {
+        self.allow_internet_access || !self.allow_out.is_empty()
+    }
+
+    /// Whether nothing was said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Checks every value; the error names the first entry that is wrong and what is allowed.
     pub fn validate(&self) -> Result<(), ErrorBody> {
         let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
@@ -174,7 +185,8 @@ pub struct NetworkEvent {
     pub rule: Option<String>,
 }
 
-/// A machine's events, oldest first.
+/// A machine's events, oldest first. The newest 1,000 are kept, and with them a machine's totals, in the server's memory: they
+/// outlive the gateway, not the server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -18,7 +18,7 @@ use forkyard_server::quota::HostBudget;
 use forkyard_server::sandbox::{Sandboxes, Settings};
 use forkyard_server::store::SqliteStore;
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, FrozenMemory, Machine, MachineSpec, Vmm};
+use forkyard_server::vmm::{Accelerator, Devices, FrozenMemory, Machine, MachineSpec, Vmm};
 use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -128,6 +128,7 @@ impl World {
             memory_mb: MEMORY_MB,
             layers: vec![file("layer-0.qcow2")],
             memory: Some(FrozenMemory { ram: file("ram"), state: file("state") }),
+            devices: Devices::NOW,
         };
         let machine = self.vmm.start(spec).await.map_err(words)?;
         let deadline = Instant::now() + Duration::from_mins(2);

@@ -84,6 +84,7 @@ impl Sandboxes {
             accelerator: self.vmm.accelerator().as_str().to_owned(),
             contents: Contents::default(),
             failure: None,
+            devices: machine.devices,
         })
     }
 
@@ -201,7 +202,7 @@ impl Sandboxes {
         let listed = tokio::task::spawn_blocking(move || Contents::list(&path)).await;
         let contents = listed.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         let record = source.record();
-        let mut origin = Origin::frozen(&contents, folder.path());
+        let mut origin = Origin::frozen(&contents, folder.path(), record.devices);
         origin.image.clone_from(&record.view.image);
         origin.image_digest.clone_from(&record.view.image_digest);
         origin.defaults = defaults_of(&record);

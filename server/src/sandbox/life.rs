@@ -216,6 +216,7 @@ impl Sandboxes {
             memory_mb: view.memory_mb,
             accelerator: self.vmm.accelerator().as_str(),
             vmm: &self.vmm.version(),
+            devices: origin.devices,
         };
         slot.enter(Stage::WaitingForTemplate);
         match self.templates.find(&kind, origin).await {
@@ -244,6 +245,7 @@ impl Sandboxes {
             memory: origin.memory.clone(),
             vcpus: whole_cpus(view.cpus),
             memory_mb: view.memory_mb,
+            devices: origin.devices,
         };
         Ok(self.vmm.start(spec).await?)
     }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, PoolId, ProjectId, Sandbox, SandboxId,
+    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, NetworkPolicy, PoolId, ProjectId, Sandbox, SandboxId,
     SandboxStatus, Stage,
 };
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::clock::now_ms;
 use crate::pool::Kind;
 use crate::snapshot::GuestDefaults;
-use crate::vmm::whole_cpus;
+use crate::vmm::{Devices, whole_cpus};
 
 /// A machine as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,12 @@ pub struct Record {
     /// Whether a call resumes it when it is suspended.
     #[serde(default)]
     pub auto_resume: bool,
+    /// What it may reach.
+    #[serde(default)]
+    pub network: NetworkPolicy,
+    /// The devices that it was started with.
+    #[serde(default)]
+    pub devices: Devices,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
     /// The pool that it was made for.
@@ -94,6 +100,8 @@ impl Record {
             defaults: origin.defaults.clone(),
             env: request.env,
             auto_resume: request.auto_resume,
+            network: request.network,
+            devices: origin.devices,
             creation,
             pool_id: None,
             place: Place::Taken,
@@ -120,6 +128,7 @@ impl Record {
         fork.view.started_at_ms = None;
         fork.key_id = caller.key_id.clone();
         fork.env.extend(request.env);
+        fork.network = request.network.unwrap_or(fork.network);
         fork.creation = creation;
         fork.pool_id = None;
         fork

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::manager::{Sandboxes, internal};
 use super::order::{Order, Wish};
 use super::origin::Origin;
-use super::record::End;
+use super::record::{End, Record};
 use super::slot::Slot;
 use crate::snapshot::{Contents, Folder, delete, delete_others};
 use crate::store::Expect;
@@ -128,7 +128,7 @@ impl Sandboxes {
                     order.answer(Ok(()));
                     continue;
                 }
-                Wish::Resume => self.suspended_origin(slot.id()).await,
+                Wish::Resume => self.suspended_origin(&slot.record()).await,
                 Wish::Restore(origin) => Ok((**origin).clone()),
             };
             let woken = match origin {
@@ -174,9 +174,9 @@ impl Sandboxes {
     }
 
     /// What a suspended machine goes on from.
-    async fn suspended_origin(&self, id: &SandboxId) -> Result<Origin, ErrorBody> {
-        let path = self.suspended_path(id);
-        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path))).await
+    async fn suspended_origin(&self, record: &Record) -> Result<Origin, ErrorBody> {
+        let (path, devices) = (self.suspended_path(&record.view.sandbox_id), record.devices);
+        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path, devices))).await
     }
 
     /// A machine of this project for a call that needs it running: one that is suspended is resumed, if it is to be.

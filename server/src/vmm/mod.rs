@@ -5,12 +5,14 @@ pub mod qemu;
 pub(crate) mod socket;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{ErrorBody, ErrorCode, SandboxId};
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,29 @@ pub struct MachineSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mb: u64,
+    /// Which devices it has; where it goes on from frozen memory, those that it had then.
+    pub devices: Devices,
+}
+
+/// A generation of the devices that machines have: part of frozen memory, so it is recorded with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Devices(u32);
+
+impl Devices {
+    /// Those of a machine that boots now.
+    pub const NOW: Self = Self(1);
+
+    /// Whether there is a network card among them. The first generation had none, and its guests no driver for it.
+    pub fn have_network(self) -> bool {
+        self.0 >= 1
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A machine's memory and devices as they stood, never written to; on the same file system as the machines.
@@ -142,6 +167,18 @@ pub trait Machine: Send + Sync {
 
     /// The Unix socket of the agent's channel.
     fn agent_socket(&self) -> PathBuf;
+
+    /// The Unix socket on which its network card's frames are carried, each behind its length in four bytes, the highest first;
+    /// one that is connected at a time. None for a machine without such a card.
+    fn network_socket(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Plugs its network card's cable in, or pulls it out: the guest sees which.
+    fn set_link(&self, up: bool) -> BoxFuture<'_, Result<(), VmmError>> {
+        let _ = up;
+        Box::pin(async { Ok(()) })
+    }
 
     /// Resolves when the machine has ended, with what is known of the cause, for people.
     fn exited(&self) -> BoxFuture<'_, String>;

@@ -15,6 +15,9 @@ use super::machine::QemuMachine;
 use super::process::{Account, Confinement, Process};
 use crate::vmm::{Accelerator, Machine, MachineSpec, VmmError, socket};
 
+/// The socket of the network card's frames.
+pub(super) const NETWORK: &str = "network";
+
 /// Room in a machine's files beyond the disk's own size: qcow2's tables.
 const FILE_SLACK: u64 = 256 * 1024 * 1024;
 
@@ -32,7 +35,7 @@ pub(super) struct Launch {
 impl Launch {
     /// Fills the machine's directory and starts its process. Blocks.
     pub(super) fn run(self) -> Result<Unproven, VmmError> {
-        let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
+        let (disk_bytes, [qmp, agent, network]) = prepare(&self.spec, self.account)
             .map_err(|error| VmmError(format!("the machine's directory cannot be filled: {error}")))?;
         let spec = self.spec;
         let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
@@ -48,6 +51,7 @@ impl Launch {
             read_only_ram: self.read_only_ram,
             qmp_fd: qmp.as_raw_fd(),
             agent_fd: agent.as_raw_fd(),
+            network_fd: spec.devices.have_network().then(|| network.as_raw_fd()),
         }
         .build();
         let id = spec.sandbox_id.as_str();
@@ -59,7 +63,7 @@ impl Launch {
             max_file_bytes: disk_bytes + FILE_SLACK,
             cgroup: cgroup.clone(),
         };
-        let mut inherited = vec![qmp.as_fd(), agent.as_fd()];
+        let mut inherited = vec![qmp.as_fd(), agent.as_fd(), network.as_fd()];
         inherited.extend(state.as_ref().map(File::as_fd));
         match Process::spawn(&spec.dir, &args, &inherited, confinement) {
             Ok(process) => {
@@ -100,8 +104,8 @@ impl Drop for Unproven {
     }
 }
 
-/// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent, listening.
-fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 2])> {
+/// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor, agent and network card, listening.
+fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 3])> {
     let named = |name: &str| spec.dir.join(name);
     for (source, name) in [(&spec.rootfs, "base.raw"), (&spec.vmlinux, "vmlinux"), (&spec.initrd, "initrd")] {
         link(source, &named(name))?;
@@ -115,7 +119,7 @@ fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [Un
     }
     let disk_bytes = std::fs::metadata(&spec.rootfs)?.len();
     freeze::make_layer(&named(&layer_file(spec.layers.len())), disk_bytes, account)?;
-    let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?];
+    let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?, bind(&spec.dir, NETWORK)?];
     if let Some(account) = account {
         // QEMU may open what is there and make nothing: one that was taken over could otherwise put a link in the place
         // of its socket and have the server, which is root, talk to somebody else's.

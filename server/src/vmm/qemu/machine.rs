@@ -12,6 +12,8 @@ use tokio::sync::{Mutex, OnceCell, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::argv::NETWORK_CARD;
+use super::launch::NETWORK;
 use super::process::Process;
 use super::qmp::{Event, Qmp};
 use crate::vmm::{Freeze, Frozen, Machine, VmmError};
@@ -121,6 +123,17 @@ impl Machine for QemuMachine {
 
     fn agent_socket(&self) -> PathBuf {
         self.dir.join("agent")
+    }
+
+    fn network_socket(&self) -> Option<PathBuf> {
+        Some(self.dir.join(NETWORK)).filter(|socket| socket.exists())
+    }
+
+    fn set_link(&self, up: bool) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async move {
+            let arguments = serde_json::json!({ "name": NETWORK_CARD, "up": up });
+            self.qmp().await?.execute::<IgnoredAny>("set_link", Some(arguments)).await.map(drop)
+        })
     }
 
     fn exited(&self) -> BoxFuture<'_, String> {

@@ -1,7 +1,7 @@
 //! Machines under QEMU.
 
 mod argv;
-mod cgroup;
+pub(crate) mod cgroup;
 mod disk;
 mod freeze;
 mod launch;
@@ -29,14 +29,16 @@ use self::machine::QemuMachine;
 use self::process::{Account, Process};
 use self::scan::Found;
 pub use self::version::{OLDEST, PROGRAM, Version};
+#[cfg(test)]
+use super::Devices;
 use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError};
 
 /// First of the user numbers that machines run under where the server is root: far above what distributions and
 /// user-namespace ranges give out by default, and below the largest that a signed 32-bit number holds.
-const FIRST_UID: u32 = 1_879_048_192;
+pub(crate) const FIRST_UID: u32 = 1_879_048_192;
 
 /// How many of these numbers there are; two machines share one by chance only.
-const UIDS: u32 = 1 << 24;
+pub(crate) const UIDS: u32 = 1 << 24;
 
 /// The group of frozen machines' files: every machine belongs to it and only sees what is linked into its directory.
 const READERS_GID: u32 = FIRST_UID - 1;
@@ -254,6 +256,7 @@ mod tests {
             memory_mb: 128,
             layers: Vec::new(),
             memory: None,
+            devices: Devices::NOW,
         }
     }
 
