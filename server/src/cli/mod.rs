@@ -38,9 +38,7 @@ impl Cli {
         match self.command {
             Command::Doctor(args) => return Runtime::new()?.block_on(doctor::run(args)),
             Command::Serve(args) => Runtime::new()?.block_on(serve::run(args))?,
-            Command::Image(args) => {
-                Runtime::new()?.block_on(tokio::task::spawn_blocking(|| image::run(args)))??
-            }
+            Command::Image(args) => image::run(args)?,
             // It confines itself, which a runtime's threads would escape.
             Command::Gateway => gateway::run()?,
             Command::ProbeKvm => crate::vmm::probe::run_child(),
