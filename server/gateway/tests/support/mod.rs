@@ -1,6 +1,7 @@
 //! A gateway on a thread of its own, and a guest that speaks to it: `smoltcp` on the other end of QEMU's socket.
 #![allow(dead_code, missing_docs, reason = "each test takes what it needs")]
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -14,7 +15,7 @@ use forkyard_gateway::address::{
 use forkyard_gateway::dns::DnsConfig;
 use forkyard_gateway::policy::Operator;
 use forkyard_gateway::{Gateway, control, link};
-use forkyard_protocol::{NetworkCounters, NetworkPolicy};
+use forkyard_protocol::{NetworkCounters, NetworkEvent, NetworkPolicy};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -103,13 +104,15 @@ impl Drop for World {
 /// The server's end of the control socket.
 pub struct Server {
     reader: std::io::BufReader<UnixStream>,
+    /// Events that came before an answer.
+    events: VecDeque<NetworkEvent>,
 }
 
 impl Server {
     pub fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: std::io::BufReader::new(stream) }
+        Self { reader: std::io::BufReader::new(stream), events: VecDeque::new() }
     }
 
     pub fn say(&mut self, message: &control::ToGateway) {
@@ -129,26 +132,38 @@ impl Server {
         (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
     }
 
-    pub fn event(&mut self) -> forkyard_protocol::NetworkEvent {
+    pub fn event(&mut self) -> NetworkEvent {
         loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
             if let control::FromGateway::Event(event) = self.hear().expect("the gateway hung up") {
                 return event;
             }
         }
     }
 
+    /// The next line that is no event.
+    fn answer(&mut self) -> control::FromGateway {
+        loop {
+            match self.hear().expect("the gateway hung up") {
+                control::FromGateway::Event(event) => self.events.push_back(event),
+                answer => return answer,
+            }
+        }
+    }
+
     pub fn counters(&mut self) -> NetworkCounters {
         self.say(&control::ToGateway::Counters);
-        loop {
-            if let control::FromGateway::Counters(counters) = self.hear().expect("the gateway hung up") {
-                return counters;
-            }
+        match self.answer() {
+            control::FromGateway::Counters(counters) => counters,
+            other => panic!("{other:?}"),
         }
     }
 
     pub fn set_policy(&mut self, policy: NetworkPolicy) {
         self.say(&control::ToGateway::Policy(policy));
-        while self.hear().expect("the gateway hung up") != control::FromGateway::PolicySet {}
+        assert_eq!(self.answer(), control::FromGateway::PolicySet);
     }
 }
 
