@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{validate_env, validate_labels, validate_timeout};
-use crate::{NetworkPolicy, ErrorBody, ErrorCode, SandboxId, SnapshotId, validate_name};
+use crate::{ErrorBody, ErrorCode, NetworkPolicy, SandboxId, SnapshotId, validate_name};
 
 /// Most forks of one call.
 pub const MAX_FORKS: u32 = 1000;

@@ -56,9 +56,6 @@ pub const MAX_EVENTS: usize = 1024;
 pub const MAX_CONTROL_LINE: usize = 256 * 1024;
 /// How long the server may leave a line unread before it is cut off; it connects anew.
 pub const CONTROL_WRITE_DEADLINE: Duration = Duration::from_secs(30);
-/// How long QEMU may take to connect once the gateway waits for it.
-pub const QEMU_DEADLINE: Duration = Duration::from_mins(2);
-
 /// Bytes of each of a connection's two buffers, by how many connections there are: few get windows that fill a fast link, many
 /// share what there is. All of them full are at most 2 × (32 × 256 + 224 × 64 + 3840 × 16) KiB = 165 MiB, with the default limit
 /// of connections 52 MiB. Nothing is resident before bytes have been in it.

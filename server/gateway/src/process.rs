@@ -1,35 +1,31 @@
 //! The gateway as a process.
 
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use forkyard_protocol::NetworkPolicy;
 use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
 
 use crate::confine::confine;
 use crate::dns::DnsConfig;
 use crate::gateway::Gateway;
-use crate::limits::QEMU_DEADLINE;
 use crate::policy::Operator;
 use crate::{control, link};
 
 /// Buffers from this size on are mapped on their own, so that they take no memory before bytes are in them, and give it back.
 const MAP_FROM: i32 = 32 * 1024;
 
-/// All that a gateway needs to know. It reads no file.
+/// All that a gateway needs to know. It opens no file and no socket by name: whoever starts it has made them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// Where QEMU's frames are.
-    pub qemu: QemuLink,
-    /// The path of the control socket, which the gateway makes. In the machine's directory; whoever may open it controls the
-    /// gateway. What is left there of a gateway before is replaced.
-    pub control: PathBuf,
+    /// The inherited descriptor of QEMU's frames: a stream socket, connected.
+    pub qemu: RawFd,
+    /// The inherited descriptor of the control socket, which listens; whoever may connect to it controls the gateway.
+    pub control: RawFd,
     /// What the machine may reach at first.
     #[serde(default)]
     pub policy: NetworkPolicy,
@@ -41,22 +37,6 @@ pub struct Start {
     pub dns: DnsConfig,
 }
 
-/// Where QEMU's frames are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum QemuLink {
-    /// On this inherited descriptor, one end of a pair of stream sockets.
-    Fd(RawFd),
-    /// On a socket that the gateway makes at this path and QEMU connects to (`-netdev stream,server=off`), within two minutes.
-    /// Once it has, nobody else can.
-    Listen(PathBuf),
-}
-
-enum Qemu {
-    Connected(StdStream),
-    Awaited(StdListener),
-}
-
 /// Runs a gateway until QEMU or the server ends it. Blocks; only for a process of its own, with no other thread, which is confined
 /// from here on.
 pub fn run(start: Start) -> anyhow::Result<()> {
@@ -65,11 +45,10 @@ pub fn run(start: Start) -> anyhow::Result<()> {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAP_FROM);
     }
-    let control = listen(&start.control)?;
-    let qemu = match &start.qemu {
-        QemuLink::Fd(fd) => Qemu::Connected(adopt(*fd)?),
-        QemuLink::Listen(path) => Qemu::Awaited(listen(path)?),
-    };
+    let control = StdListener::from(adopt(start.control)?);
+    control.set_nonblocking(true)?;
+    let qemu = StdStream::from(adopt(start.qemu)?);
+    qemu.set_nonblocking(true)?;
     let mut seed = [0; 8];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).context("no random numbers")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -77,49 +56,23 @@ pub fn run(start: Start) -> anyhow::Result<()> {
     let gateway = Gateway::new(&start.policy, start.operator, start.dns, u64::from_ne_bytes(seed))?;
     LocalSet::new().block_on(&runtime, async {
         let control = UnixListener::from_std(control)?;
-        let serve = async {
-            let qemu = connected(qemu).await?;
-            link::run(&gateway, &qemu).await.context("QEMU's frames cannot be read")
-        };
+        let qemu = UnixStream::from_std(qemu)?;
         tokio::select! {
-            done = serve => done,
+            done = link::run(&gateway, &qemu) => done.context("QEMU's frames cannot be read"),
             done = control::serve(gateway.clone(), control) => done.context("the control socket failed"),
         }
     })
 }
 
-/// QEMU's socket, once it is there.
-async fn connected(qemu: Qemu) -> anyhow::Result<UnixStream> {
-    match qemu {
-        Qemu::Connected(stream) => Ok(UnixStream::from_std(stream)?),
-        Qemu::Awaited(listener) => {
-            let listener = UnixListener::from_std(listener)?;
-            let accepted = timeout(QEMU_DEADLINE, listener.accept()).await;
-            Ok(accepted.context("QEMU did not connect in time")??.0)
-        }
-    }
-}
-
-fn listen(path: &Path) -> anyhow::Result<StdListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).context(format!("cannot replace {}", path.display()));
-        }
-        _ => {}
-    }
-    let listener = StdListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// Takes over an inherited descriptor, by a copy that no program it starts could inherit.
-fn adopt(fd: RawFd) -> anyhow::Result<StdStream> {
+fn adopt(fd: RawFd) -> anyhow::Result<OwnedFd> {
     anyhow::ensure!(fd >= 0, "{fd} is no descriptor");
     // SAFETY: the descriptor is only looked at, and copied if it is open.
     let inherited = unsafe { BorrowedFd::borrow_raw(fd) };
     let own = rustix::io::fcntl_dupfd_cloexec(inherited, 3)
         .with_context(|| format!("descriptor {fd} is not open"))?;
-    let stream = StdStream::from(own);
-    stream.set_nonblocking(true)?;
-    Ok(stream)
+    // The inherited one would keep the other end from seeing that this one is gone.
+    // SAFETY: it was given to this process for this purpose, and nothing else here has it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(own)
 }

@@ -4,8 +4,8 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use forkyard_gateway::confine::confine;
 use forkyard_gateway::control::ToGateway;
 use forkyard_gateway::dns::DnsConfig;
 use forkyard_gateway::policy::Operator;
-use forkyard_gateway::process::{QemuLink, Start, run};
+use forkyard_gateway::process::{Start, run};
 use forkyard_protocol::NetworkPolicy;
 use support::{Guest, PATIENCE, Server, query, serve, udp};
 
@@ -28,7 +28,7 @@ fn main() {
         _ => {
             nothing_but_the_network_is_left();
             a_gateway_lives_and_ends_with_qemu();
-            qemu_may_connect_and_the_server_may_end_it();
+            the_server_may_end_it();
             println!("process: 3 passed");
         }
     }
@@ -60,16 +60,25 @@ fn nothing_but_the_network_is_left() {
     assert_eq!(said.trim(), format!("{denied} {denied} {denied} {denied} Ok(())"));
 }
 
-fn start(link: QemuLink, control: &Path, dns: SocketAddr) -> Child {
+/// A gateway with one end of a pair of sockets; the other is the guest's.
+fn start(control: &Path, dns: SocketAddr) -> (Child, Guest) {
+    let (qemu, guest) = UnixStream::pair().unwrap();
+    let listener = UnixListener::bind(control).unwrap();
     let start = Start {
-        qemu: link,
-        control: control.to_owned(),
+        qemu: inherited(&qemu),
+        control: inherited(&listener),
         policy: NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() },
         operator: Operator { extra_allow: vec!["127.0.0.0/8".into()], ..Operator::default() },
         dns: DnsConfig { upstreams: vec![dns], ..DnsConfig::default() },
     };
     let json = serde_json::to_string(&start).unwrap();
-    this("gateway").arg(json).stderr(Stdio::inherit()).spawn().unwrap()
+    let child = this("gateway").arg(json).stderr(Stdio::inherit()).spawn().unwrap();
+    (child, Guest::new(guest))
+}
+
+fn inherited(fd: &(impl AsFd + AsRawFd)) -> i32 {
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).unwrap();
+    fd.as_raw_fd()
 }
 
 fn status(child: &Child, field: &str) -> u64 {
@@ -102,15 +111,8 @@ fn echo(mut stream: TcpStream) {
 fn a_gateway_lives_and_ends_with_qemu() {
     let folder = tempfile::tempdir().unwrap();
     let control = folder.path().join("control");
-    // What one of before left there is replaced.
-    std::fs::write(&control, "").unwrap();
     let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let (qemu, guest) = UnixStream::pair().unwrap();
-    rustix::io::fcntl_setfd(&qemu, rustix::io::FdFlags::empty()).unwrap();
-    let link = QemuLink::Fd(qemu.as_raw_fd());
-    let mut gateway = start(link, &control, upstream.local_addr().unwrap());
-    drop(qemu);
-    let mut guest = Guest::new(guest);
+    let (mut gateway, mut guest) = start(&control, upstream.local_addr().unwrap());
     let connection = guest.established(serve("127.0.0.1:0", echo));
     guest.send(connection, b"through a confined gateway");
     assert_eq!(guest.read(connection, 26), b"through a confined gateway");
@@ -136,24 +138,13 @@ fn a_gateway_lives_and_ends_with_qemu() {
     assert!(wait(&mut gateway).success());
 }
 
-fn qemu_may_connect_and_the_server_may_end_it() {
+fn the_server_may_end_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (control, frames) = (folder.path().join("control"), folder.path().join("frames"));
-    let nobody = "127.0.0.1:9".parse().unwrap();
-    let mut gateway = start(QemuLink::Listen(frames.clone()), &control, nobody);
-    let deadline = Instant::now() + PATIENCE;
-    let stream = loop {
-        match UnixStream::connect(&frames) {
-            Ok(stream) => break stream,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    let mut guest = Guest::new(stream);
+    let control = folder.path().join("control");
+    let (mut gateway, mut guest) = start(&control, "127.0.0.1:9".parse().unwrap());
     let connection = guest.established(serve("127.0.0.1:0", echo));
     guest.send(connection, b"hello");
     assert_eq!(guest.read(connection, 5), b"hello");
-    assert!(UnixStream::connect(&frames).is_err(), "a second machine got in");
     Server::connect(&control).say(&ToGateway::Stop);
     assert!(wait(&mut gateway).success());
 }

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, NetworkPolicy, PoolId, ProjectId, Sandbox, SandboxId,
-    SandboxStatus, Stage,
+    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, NetworkPolicy, PoolId, ProjectId,
+    Sandbox, SandboxId, SandboxStatus, Stage,
 };
 use serde::{Deserialize, Serialize};
 

@@ -225,8 +225,14 @@ mod tests {
 
     #[test]
     fn machines_that_differ_have_templates_of_their_own() {
-        let kind =
-            Kind { image_digest: "sha256:1", vcpus: 1, memory_mb: 512, accelerator: "tcg", vmm: "QEMU 7.2", devices: Devices::NOW };
+        let kind = Kind {
+            image_digest: "sha256:1",
+            vcpus: 1,
+            memory_mb: 512,
+            accelerator: "tcg",
+            vmm: "QEMU 7.2",
+            devices: Devices::NOW,
+        };
         let others = [
             Kind { vcpus: 2, ..kind.clone() },
             Kind { memory_mb: 256, ..kind.clone() },
