@@ -1,6 +1,7 @@
 //! A gateway on a thread of its own, and a guest that speaks to it: `smoltcp` on the other end of QEMU's socket.
 #![allow(dead_code, missing_docs, reason = "each test takes what it needs")]
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use forkyard_gateway::address::{
     GATEWAY_IPV4, GATEWAY_IPV6, GATEWAY_MAC, GUEST_IPV4, GUEST_IPV6, GUEST_MAC, PREFIX_IPV4, PREFIX_IPV6,
 };
-use forkyard_gateway::seam::{NetworkCounters, NetworkPolicy, Operator, Resolver};
+use forkyard_gateway::seam::{NetworkCounters, NetworkEvent, NetworkPolicy, Operator, Resolver};
 use forkyard_gateway::{Gateway, control, link};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -96,13 +97,14 @@ impl Drop for World {
 /// The server's end of the control socket.
 pub struct Server {
     reader: std::io::BufReader<UnixStream>,
+    events: VecDeque<NetworkEvent>,
 }
 
 impl Server {
     pub fn connect(path: &Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { reader: std::io::BufReader::new(stream) }
+        Self { reader: std::io::BufReader::new(stream), events: VecDeque::new() }
     }
 
     pub fn say(&mut self, message: &control::ToGateway) {
@@ -122,26 +124,36 @@ impl Server {
         (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
     }
 
-    pub fn event(&mut self) -> forkyard_gateway::seam::NetworkEvent {
+    /// The next event, be it heard while something else was awaited.
+    pub fn event(&mut self) -> NetworkEvent {
+        if let Some(event) = self.events.pop_front() {
+            return event;
+        }
+        match self.hear().expect("the gateway hung up") {
+            control::FromGateway::Event(event) => event,
+            other => panic!("{other:?} is no event"),
+        }
+    }
+
+    fn answer(&mut self, message: &control::ToGateway) -> control::FromGateway {
+        self.say(message);
         loop {
-            if let control::FromGateway::Event(event) = self.hear().expect("the gateway hung up") {
-                return event;
+            match self.hear().expect("the gateway hung up") {
+                control::FromGateway::Event(event) => self.events.push_back(event),
+                answer => return answer,
             }
         }
     }
 
     pub fn counters(&mut self) -> NetworkCounters {
-        self.say(&control::ToGateway::Counters);
-        loop {
-            if let control::FromGateway::Counters(counters) = self.hear().expect("the gateway hung up") {
-                return counters;
-            }
+        match self.answer(&control::ToGateway::Counters) {
+            control::FromGateway::Counters(counters) => counters,
+            other => panic!("{other:?} are no counters"),
         }
     }
 
     pub fn set_policy(&mut self, policy: NetworkPolicy) {
-        self.say(&control::ToGateway::Policy(policy));
-        while self.hear().expect("the gateway hung up") != control::FromGateway::PolicySet {}
+        assert_eq!(self.answer(&control::ToGateway::Policy(policy)), control::FromGateway::PolicySet);
     }
 }
 
@@ -150,6 +162,7 @@ pub struct Card {
     stream: UnixStream,
     inbox: Vec<u8>,
     start: usize,
+    scratch: Vec<u8>,
     /// Frames that could not be written at once.
     outbox: Vec<u8>,
 }
@@ -157,20 +170,18 @@ pub struct Card {
 impl Card {
     fn new(stream: UnixStream) -> Self {
         stream.set_nonblocking(true).unwrap();
-        Self { stream, inbox: Vec::new(), start: 0, outbox: Vec::new() }
+        Self { stream, inbox: Vec::new(), start: 0, scratch: vec![0; 256 * 1024], outbox: Vec::new() }
     }
 
     fn read(&mut self) {
         self.inbox.drain(..self.start);
         self.start = 0;
-        let filled = self.inbox.len();
-        self.inbox.resize(filled + 256 * 1024, 0);
-        let count = match self.stream.read(&mut self.inbox[filled..]) {
+        let count = match self.stream.read(&mut self.scratch) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => panic!("{error}"),
         };
-        self.inbox.truncate(filled + count);
+        self.inbox.extend_from_slice(&self.scratch[..count]);
     }
 
     fn next_frame(&mut self) -> Option<std::ops::Range<usize>> {
