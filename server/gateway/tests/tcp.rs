@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use forkyard_gateway::seam::{NetworkEventKind, NetworkPolicy, NetworkVerdict, Operator};
+use forkyard_gateway::seam::{HOST, NetworkEventKind, NetworkPolicy, NetworkVerdict, Operator};
 use smoltcp::socket::tcp::State;
 use support::{PATIENCE, World, serve};
 
@@ -84,11 +84,13 @@ fn the_hosts_own_addresses_are_refused() {
     }
     let own = probe.local_addr().unwrap().ip();
     let listener = std::net::TcpListener::bind((own, 0)).unwrap();
-    // The stand-in's policy refuses private addresses first; what matters is that nothing arrives.
-    let policy = NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() };
+    // The policy allows it, as one does whose caller knows nothing of this host.
+    let rule = format!("own.example={}", listener.local_addr().unwrap());
+    let policy = NetworkPolicy { allow_out: vec![rule], ..NetworkPolicy::default() };
     let mut world = World::start(policy, Operator::default(), Vec::new());
     let connection = world.guest.connect(listener.local_addr().unwrap());
     world.guest.until("reset", |guest| guest.is_closed(connection));
+    assert_eq!(world.server().event().rule.as_deref(), Some(HOST));
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
