@@ -18,8 +18,8 @@ fn main() {
     if std::env::args().any(|arg| arg == "--test" || arg == "--list") {
         return;
     }
-    report("to the guest", download(&mut World::open()));
-    report("from the guest", upload(&mut World::open()));
+    report("to the guest", &download(&mut World::open()));
+    report("from the guest", &upload(&mut World::open()));
     let mut world = World::open();
     let idle = serve("127.0.0.1:0", |mut stream| {
         let _ = stream.read(&mut [0]);
@@ -30,11 +30,11 @@ fn main() {
     for one in idle {
         world.guest.sockets.remove(one);
     }
-    report("to the guest, beside 500 idle connections", download(&mut world));
-    report("one byte there and back", round_trip(&mut World::open()));
+    report("to the guest, beside 500 idle connections", &download(&mut world));
+    report("one byte there and back", &round_trip(&mut World::open()));
 }
 
-fn report(what: &str, figure: String) {
+fn report(what: &str, figure: &str) {
     println!("{what}: {figure}");
 }
 

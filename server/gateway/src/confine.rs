@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use landlock::{ABI, Access as _, AccessFs, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
 
 use crate::limits::{MAX_CONNECTIONS, SPARE_FILES};
 
@@ -47,13 +50,10 @@ fn filter() -> anyhow::Result<BpfProgram> {
     let allowed = [
         // Memory.
         libc::SYS_brk,
-        libc::SYS_mmap,
-        libc::SYS_mprotect,
         libc::SYS_mremap,
         libc::SYS_munmap,
         libc::SYS_madvise,
         // Sockets. No listening: what comes from outside is not for the guest.
-        libc::SYS_socket,
         libc::SYS_connect,
         libc::SYS_bind,
         libc::SYS_accept4,
@@ -72,7 +72,6 @@ fn filter() -> anyhow::Result<BpfProgram> {
         libc::SYS_writev,
         libc::SYS_close,
         libc::SYS_fcntl,
-        libc::SYS_ioctl,
         // Waiting.
         libc::SYS_epoll_ctl,
         libc::SYS_epoll_pwait,
@@ -102,8 +101,24 @@ fn filter() -> anyhow::Result<BpfProgram> {
     let older = [libc::SYS_epoll_wait, libc::SYS_poll];
     #[cfg(not(target_arch = "x86_64"))]
     let older = [];
-    let rules: BTreeMap<i64, _> = allowed.into_iter().chain(older).map(|call| (call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, _> =
+        allowed.into_iter().chain(older).map(|call| (call, Vec::new())).collect();
+    // Memory that programs could be written into.
+    let exec = u64::from(libc::PROT_EXEC.unsigned_abs());
+    let data = || SeccompRule::new(vec![dword(2, SeccompCmpOp::MaskedEq(exec), 0)?]);
+    rules.insert(libc::SYS_mmap, vec![data()?]);
+    rules.insert(libc::SYS_mprotect, vec![data()?]);
+    // No unix sockets, which Landlock does not keep it from: those of its neighbours, of QEMU, of the host's services.
+    let family =
+        |family: i32| SeccompRule::new(vec![dword(0, SeccompCmpOp::Eq, u64::from(family.unsigned_abs()))?]);
+    rules.insert(libc::SYS_socket, vec![family(libc::AF_INET)?, family(libc::AF_INET6)?]);
+    let nonblocking = SeccompRule::new(vec![dword(1, SeccompCmpOp::Eq, libc::FIONBIO)?])?;
+    rules.insert(libc::SYS_ioctl, vec![nonblocking]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let arch = std::env::consts::ARCH.try_into().context("no filter for this architecture")?;
     Ok(SeccompFilter::new(rules, refused, SeccompAction::Allow, arch)?.try_into()?)
+}
+
+fn dword(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
 }

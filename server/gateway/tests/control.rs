@@ -79,6 +79,15 @@ fn too_many_events_are_counted() {
 }
 
 #[test]
+fn a_server_that_goes_at_once_is_still_heard() {
+    let mut world = closed();
+    // What it never reads must not keep the gateway from what it said.
+    (1..100).for_each(|port| refused(&mut world, port));
+    world.server().say(&ToGateway::Stop);
+    world.ended();
+}
+
+#[test]
 fn stop_ends_it() {
     let world = closed();
     let mut server = world.server();

@@ -48,8 +48,9 @@ fn say_what_is_left() {
     let thread = std::thread::Builder::new().spawn(|| ()).map(drop).map_err(|error| error.kind());
     let signal =
         rustix::process::kill_process(parent, rustix::process::Signal::CONT).map_err(rustix::io::Errno::kind);
+    let unix = UnixStream::connect("/run/any").map(drop).map_err(|error| error.kind());
     let socket = UdpSocket::bind("127.0.0.1:0").map(drop).map_err(|error| error.kind());
-    println!("{file:?} {program:?} {thread:?} {signal:?} {socket:?}");
+    println!("{file:?} {program:?} {thread:?} {signal:?} {unix:?} {socket:?}");
 }
 
 fn nothing_but_the_network_is_left() {
@@ -57,7 +58,7 @@ fn nothing_but_the_network_is_left() {
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
     let denied = "Err(PermissionDenied)";
-    assert_eq!(said.trim(), format!("{denied} {denied} {denied} {denied} Ok(())"));
+    assert_eq!(said.trim(), format!("{denied} {denied} {denied} {denied} {denied} Ok(())"));
 }
 
 /// A gateway with one end of a pair of sockets; the other is the guest's.

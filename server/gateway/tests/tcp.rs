@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use forkyard_gateway::address::GATEWAY_IPV4;
-use forkyard_gateway::policy::Operator;
+use forkyard_gateway::policy::{HOST, Operator};
 use forkyard_protocol::{NetworkEventKind, NetworkPolicy, NetworkVerdict};
 use smoltcp::socket::tcp::State;
 use support::{PATIENCE, World, query, serve, udp, udp_payload, upstream};
@@ -86,11 +86,13 @@ fn the_hosts_own_addresses_are_refused() {
     }
     let own = probe.local_addr().unwrap().ip();
     let listener = std::net::TcpListener::bind((own, 0)).unwrap();
-    // The stand-in's policy refuses private addresses first; what matters is that nothing arrives.
-    let policy = NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() };
-    let mut world = World::start(policy, Operator::default(), Vec::new());
+    // The policy allows it, as one does whose caller knows nothing of this host.
+    let policy = NetworkPolicy { allow_out: vec![own.to_string()], ..NetworkPolicy::default() };
+    let operator = Operator { host_addresses: vec![own], ..Operator::default() };
+    let mut world = World::start(policy, operator, Vec::new());
     let connection = world.guest.connect(listener.local_addr().unwrap());
     world.guest.until("reset", |guest| guest.is_closed(connection));
+    assert_eq!(world.server().event().rule.as_deref(), Some(HOST));
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
 }
@@ -180,7 +182,8 @@ fn five_hundred_at_once() {
     let mut world = World::open();
     let connections: Vec<_> = (0..500).map(|_| world.guest.connect_with(server, 2048)).collect();
     world.guest.until("all connected", |guest| connections.iter().all(|one| guest.tcp(*one).may_send()));
-    assert_eq!(world.counters().connections_open, 500);
+    let mut control = world.server();
+    world.guest.until("all established", |_| control.counters().connections_open == 500);
     for (index, one) in connections.iter().enumerate() {
         let text = format!("connection {index:03}");
         world.guest.tcp(*one).send_slice(text.as_bytes()).unwrap();
@@ -193,7 +196,6 @@ fn five_hundred_at_once() {
         assert_eq!(world.guest.tcp(*one).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap(), expected);
         world.guest.tcp(*one).close();
     }
-    let mut control = world.server();
     world.guest.until("all ended", |_| control.counters().connections_open == 0);
 }
 

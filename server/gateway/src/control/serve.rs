@@ -1,4 +1,5 @@
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -34,9 +35,14 @@ pub async fn serve(gateway: Rc<Gateway>, listener: UnixListener) -> io::Result<(
 async fn session(gateway: &Rc<Gateway>, stream: UnixStream) -> bool {
     let (reader, writer) = stream.into_split();
     let (answers, waiting) = mpsc::channel(ANSWERS);
+    let mut listening = pin!(listen(gateway, reader, answers));
     let outcome = tokio::select! {
-        outcome = listen(gateway, reader, answers) => outcome,
-        outcome = speak(gateway, writer, waiting) => outcome.map(|()| false),
+        outcome = &mut listening => outcome,
+        outcome = speak(gateway, writer, waiting) => match outcome {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error),
+            // It hears nothing any more, but what it said before it went still counts: it may be the end.
+            Ok(()) | Err(_) => listening.await,
+        },
     };
     outcome.unwrap_or_else(|error| {
         tracing::info!("the server's connection broke: {error}");
@@ -72,7 +78,7 @@ async fn listen(
             Err(error) => FromGateway::Error(error.to_string()),
         };
         if answers.send(answer).await.is_err() {
-            return Ok(false);
+            tracing::debug!("the server is gone before its answer");
         }
     }
 }

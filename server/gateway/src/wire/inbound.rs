@@ -267,9 +267,13 @@ fn neighbour(source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Inbound
     }
 }
 
-/// Whether an address can stand for one machine beyond this link.
+/// Whether an address can stand for one machine beyond this link. An IPv4 address in IPv6's clothes never does on a wire, but the
+/// host's sockets would reach the IPv4 address.
 fn is_one(address: IpAddr) -> bool {
-    !address.is_multicast() && !address.is_unspecified() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+    address.to_canonical() == address
+        && !address.is_multicast()
+        && !address.is_unspecified()
+        && address != IpAddr::V4(Ipv4Addr::BROADCAST)
 }
 
 fn segment<'a>(

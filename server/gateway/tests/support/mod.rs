@@ -172,6 +172,7 @@ pub struct Card {
     stream: UnixStream,
     inbox: Vec<u8>,
     start: usize,
+    scratch: Vec<u8>,
     /// Frames that could not be written at once.
     outbox: Vec<u8>,
 }
@@ -179,20 +180,18 @@ pub struct Card {
 impl Card {
     fn new(stream: UnixStream) -> Self {
         stream.set_nonblocking(true).unwrap();
-        Self { stream, inbox: Vec::new(), start: 0, outbox: Vec::new() }
+        Self { stream, inbox: Vec::new(), start: 0, scratch: vec![0; 256 * 1024], outbox: Vec::new() }
     }
 
     fn read(&mut self) {
         self.inbox.drain(..self.start);
         self.start = 0;
-        let filled = self.inbox.len();
-        self.inbox.resize(filled + 256 * 1024, 0);
-        let count = match self.stream.read(&mut self.inbox[filled..]) {
+        let count = match self.stream.read(&mut self.scratch) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
             Err(error) => panic!("{error}"),
         };
-        self.inbox.truncate(filled + count);
+        self.inbox.extend_from_slice(&self.scratch[..count]);
     }
 
     fn next_frame(&mut self) -> Option<std::ops::Range<usize>> {
