@@ -13,6 +13,7 @@ use forkyard_protocol::{CreateKey, ProjectId, Scope};
 use rustix::fs::FlockOperation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::action::Service;
@@ -68,8 +69,10 @@ enum AcceleratorArg {
 
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    // Where a file may not grow any further, a write fails; it does not end the server.
+    let _too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let data_dir = args.data_dir.clone().unwrap_or_else(crate::paths::default_data_dir);
-    let _lock = claim(&data_dir)?;
+    let _lock = claim(&data_dir).await?;
     let store = Arc::new(SqliteStore::open(&data_dir.join("store.sqlite"))?);
     let keys = Keys::load(store.clone()).await?;
     let key_file = data_dir.join("api-key");
@@ -134,8 +137,12 @@ async fn choose_accelerator(
     Ok(verdict.accelerator())
 }
 
+/// How long the data directory may be in use still. A server that was killed while it started a machine leaves a process that is
+/// not QEMU yet: it holds the lock, and the port, and nobody would find it among the machines. It is QEMU milliseconds later.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
 /// Makes the data directory where it is missing, and keeps a second server out of it.
-fn claim(data_dir: &Path) -> anyhow::Result<File> {
+async fn claim(data_dir: &Path) -> anyhow::Result<File> {
     let shown = data_dir.display();
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -144,10 +151,21 @@ fn claim(data_dir: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot make the data directory {shown}; choose another with --data-dir"))?;
     let lock =
         File::options().create(true).write(true).truncate(false).mode(0o600).open(data_dir.join("lock"))?;
-    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!("another server uses the data directory {shown}; stop it, or choose another with --data-dir");
+    let (sender, locked) = tokio::sync::oneshot::channel();
+    // A thread of its own: one that waits in vain must not keep this process from ending.
+    std::thread::spawn(move || {
+        let outcome = rustix::fs::flock(&lock, FlockOperation::LockExclusive);
+        // Nobody waits any more where it took too long.
+        drop(sender.send(outcome.map(|()| lock)));
+    });
+    match timeout(HAND_OVER, locked).await {
+        Ok(locked) => Ok(locked?.with_context(|| format!("cannot lock the data directory {shown}"))?),
+        Err(_) => {
+            bail!(
+                "another server uses the data directory {shown}; stop it, or choose another with --data-dir"
+            )
+        }
     }
-    Ok(lock)
 }
 
 async fn make_first_key(keys: &Keys, file: &Path) -> anyhow::Result<()> {
