@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::guest::GuestCall;
 use crate::key::{Keys, require_admin};
-use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, running};
+use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, all_running, running};
 
 /// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
 const VERDICT: Duration = Duration::from_secs(1);
@@ -191,10 +191,11 @@ impl Service {
             }
             Action::ForkSandbox { sandbox_id, request, idempotency_key, wait } => {
                 let slots = self.sandboxes.fork(caller, &sandbox_id, request, idempotency_key).await?;
-                let mut sandboxes = Vec::with_capacity(slots.len());
-                for slot in slots {
-                    sandboxes.push(if wait { running(&slot).await? } else { slot.record().view });
-                }
+                let sandboxes = if wait {
+                    all_running(&slots).await?
+                } else {
+                    slots.iter().map(|slot| slot.record().view).collect()
+                };
                 Ok(Reply::Forks(SandboxList { sandboxes }))
             }
             Action::SuspendSandbox(id) => {

@@ -178,30 +178,14 @@ impl Sandboxes {
                     }
                 }
                 Wish::Restore(origin) => {
-                    let restored = self.replace(slot, machine.as_ref(), origin).await;
-                    let lost = |end: &End| internal(&format!("the machine is lost: {}", end.reason()));
-                    let outcome = restored.as_ref().map(|_| ()).map_err(lost);
+                    let (outcome, next) = self.put_back(slot, &machine, origin).await?;
                     order.answer(outcome);
-                    return restored.map(Phase::Running);
+                    if let Some(next) = next {
+                        return Ok(next);
+                    }
                 }
             }
         }
-    }
-
-    /// Ends a machine's process and starts another from a snapshot in its place.
-    async fn replace(
-        &self,
-        slot: &Slot,
-        machine: &dyn Machine,
-        origin: &Origin,
-    ) -> Result<Arc<dyn Machine>, End> {
-        slot.update(|record| record.view.status = SandboxStatus::Resuming);
-        let end = End::Terminated("it is put back to a snapshot".to_owned());
-        if let End::Failed(reason) = self.kill(slot, machine, end).await {
-            return Err(End::Failed(reason));
-        }
-        self.delete_dir(slot.id()).await.map_err(|error| End::Failed(error.message))?;
-        self.bring_up(slot, origin).await
     }
 
     /// What a machine of an image goes on from: its template, or the right to make it. Without either it boots.
@@ -300,6 +284,7 @@ impl Sandboxes {
         record.view.status = SandboxStatus::Running;
         record.view.stage = None;
         record.view.started_at_ms.get_or_insert_with(now_ms);
+        self.vmm.accelerator().as_str().clone_into(&mut record.accelerator);
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
@@ -336,7 +321,7 @@ impl Sandboxes {
             Ok(()) => end,
             Err(error) => {
                 tracing::error!(sandbox = %slot.id(), %error, "the machine could not be ended");
-                End::Failed(error.0)
+                End::Failed(error.to_string())
             }
         }
     }

@@ -21,7 +21,7 @@ mod template;
 pub(crate) mod tests;
 
 pub use activity::{Activity, OpenCall};
-pub use manager::{Sandboxes, Settings, running};
+pub use manager::{Sandboxes, Settings, all_running, running};
 pub use record::{Creation, End, Record};
 pub use registry::{ListFilter, Registry, Reserved};
 pub use slot::Slot;

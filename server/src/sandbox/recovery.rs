@@ -70,11 +70,15 @@ impl Sandboxes {
         let machine = match self.vmm.adopt(slot.id().clone(), self.dir(slot.id())).await {
             Ok(Some(machine)) => machine,
             Ok(None) => return Err("the machine was gone when the server came back".to_owned()),
-            Err(error) => return Err(error.0),
+            Err(error) => return Err(error.to_string()),
         };
         let deadline = Instant::now() + ADOPT_DEADLINE;
         match Guest::connect(machine.agent_socket(), deadline).await {
             Ok(guest) => {
+                // Whoever froze its disk may have ended in the middle; mostly there was nobody.
+                if let Err(error) = guest.thaw().await {
+                    tracing::trace!(sandbox = %slot.id(), error = error.message, "its disk was not at rest");
+                }
                 slot.set_guest(Some(guest));
                 slot.set_machine(Some(machine.clone()));
             }

@@ -92,14 +92,32 @@ pub enum Limits {
     Absent(String),
 }
 
-/// Why a machine could not be started or ended.
+/// Why a machine could not be started, frozen or ended.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct VmmError(pub String);
+pub enum VmmError {
+    /// What happened, for people.
+    #[error("{0}")]
+    Failed(String),
+    /// The host's disk is full.
+    #[error("the host's disk: {0}")]
+    NoSpace(String),
+}
+
+impl VmmError {
+    /// What became of work with files.
+    pub fn of_files(what: &str, error: &std::io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        if crate::host::is_full(error) { Self::NoSpace(text) } else { Self::Failed(text) }
+    }
+}
 
 impl From<VmmError> for ErrorBody {
     fn from(error: VmmError) -> Self {
-        Self::new(ErrorCode::Internal, error.0)
+        let code = match error {
+            VmmError::Failed(_) => ErrorCode::Internal,
+            VmmError::NoSpace(_) => ErrorCode::NoSpace,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -162,7 +180,7 @@ pub trait Machine: Send + Sync {
     /// the machine runs on.
     fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
         let _ = (target, what);
-        Box::pin(async { Err(VmmError("this kind of machine cannot be frozen".to_owned())) })
+        Box::pin(async { Err(VmmError::Failed("this kind of machine cannot be frozen".to_owned())) })
     }
 
     /// Lets a machine run on that [`Freeze::Halt`] left standing still.

@@ -75,8 +75,8 @@ async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, VmmError> {
-    let done = spawn_blocking(work).await.map_err(|error| VmmError(error.to_string()))?;
-    done.map_err(|error| VmmError(format!("{what}: {error}")))
+    let done = spawn_blocking(work).await.map_err(|error| VmmError::Failed(error.to_string()))?;
+    done.map_err(|error| VmmError::of_files(what, &error))
 }
 
 impl QemuMachine {
@@ -90,11 +90,13 @@ impl QemuMachine {
         let uri = format!("fd:{}", state.as_raw_fd());
         qmp.execute::<IgnoredAny>("migrate-incoming", Some(json!({ "uri": uri }))).await?;
         loop {
-            let event = events.recv().await.map_err(|error| VmmError(error.to_string()))?;
+            let event = events.recv().await.map_err(|error| VmmError::Failed(error.to_string()))?;
             match event.data["status"].as_str().filter(|_| event.name == "MIGRATION") {
                 Some("completed") => break,
                 Some("failed") => {
-                    return Err(VmmError("QEMU refused the frozen state; its log says why".to_owned()));
+                    return Err(VmmError::Failed(
+                        "QEMU refused the frozen state; its log says why".to_owned(),
+                    ));
                 }
                 _ => {}
             }
@@ -109,8 +111,21 @@ impl QemuMachine {
 
     /// Freezes; see [`crate::vmm::Machine::freeze`].
     pub(super) async fn freeze_into(&self, target: PathBuf, what: Freeze) -> Result<Frozen, VmmError> {
-        let _one_at_a_time = self.freezing.lock().await;
+        let mut halted = self.halted.lock().await;
+        if *halted {
+            // To be frozen it would have to run on at the end, and change the disk that it was put away with.
+            return Err(VmmError::Failed("the machine is being put on disk".to_owned()));
+        }
         let top = self.top_layer().await?;
+        let frozen = self.freeze_above(top, target, what).await;
+        match &frozen {
+            Ok(_) => *halted = what == Freeze::Halt,
+            Err(_) => self.tidy(top).await,
+        }
+        frozen
+    }
+
+    async fn freeze_above(&self, top: usize, target: PathBuf, what: Freeze) -> Result<Frozen, VmmError> {
         let dir = self.dir().to_owned();
         let (pid, from, to) = (self.pid(), dir.clone(), target.clone());
         blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
@@ -136,6 +151,28 @@ impl QemuMachine {
         Ok(Frozen { pause, layers: top + 1 })
     }
 
+    /// Removes what an attempt that failed left in the machine's directory; what cannot be removed now is before the next one.
+    async fn tidy(&self, top: usize) {
+        let unused = async {
+            let is_unused = self.top_layer().await? == top;
+            if is_unused {
+                self.drop_layer(top + 1).await?;
+            }
+            Ok::<_, VmmError>(is_unused)
+        };
+        let is_unused = unused.await.unwrap_or(false);
+        let dir = self.dir().to_owned();
+        let tidied = blocking("what is left of it", move || {
+            if is_unused {
+                remove_if_there(&dir.join(layer_file(top + 1)))?;
+            }
+            remove_if_there(&dir.join(STATE))
+        });
+        if let Err(error) = tidied.await {
+            tracing::warn!(pid = self.pid(), %error, "a machine could not be frozen, and its files not be removed");
+        }
+    }
+
     /// What happens while the guest stands still.
     async fn take(&self, target: &Path, top: usize, what: Freeze) -> Result<(), VmmError> {
         let qmp = self.qmp().await?;
@@ -146,7 +183,8 @@ impl QemuMachine {
         }
         if what != Freeze::Disk {
             let arguments = json!({ "filename": STATE, "live": true });
-            qmp.execute::<IgnoredAny>("xen-save-devices-state", Some(arguments)).await?;
+            let saved = qmp.execute::<IgnoredAny>("xen-save-devices-state", Some(arguments)).await;
+            saved.map_err(|error| self.unsaved(error))?;
             let (pid, own, copy) = (self.pid(), self.dir().join("ram"), target.join("ram"));
             blocking("the guest's memory", move || {
                 ram::copy_changed(pid, &own, &OpenOptions::new().write(true).open(copy)?)
@@ -156,13 +194,18 @@ impl QemuMachine {
         Ok(())
     }
 
+    /// Why the state was not written: QEMU does not say that the disk is full.
+    fn unsaved(&self, error: VmmError) -> VmmError {
+        match crate::host::free_disk_mb(self.dir()) {
+            Ok(0) => VmmError::NoSpace(format!("it is full; {error}")),
+            _ => error,
+        }
+    }
+
     /// Has QEMU open a layer that is there already.
     async fn add_layer(&self, layer: usize) -> Result<(), VmmError> {
-        // An attempt that failed, or whose server was killed, may have left one of this name; mostly there is none.
-        let stale = json!({ "node-name": disk_node(layer) });
-        if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(stale)).await {
-            tracing::trace!(%error, "no layer was left over");
-        }
+        // An attempt whose server was killed may have left one of this name.
+        self.drop_layer(layer).await?;
         let arguments = json!({
             "driver": "qcow2",
             "node-name": disk_node(layer),
@@ -173,12 +216,21 @@ impl QemuMachine {
         self.qmp().await?.execute::<IgnoredAny>("blockdev-add", Some(arguments)).await.map(drop)
     }
 
+    /// Has QEMU close a layer that the guest does not use, if it has it open; mostly it does not.
+    async fn drop_layer(&self, layer: usize) -> Result<(), VmmError> {
+        let unused = json!({ "node-name": disk_node(layer) });
+        if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(unused)).await {
+            tracing::trace!(%error, "no layer was left over");
+        }
+        Ok(())
+    }
+
     /// The layer that the guest writes to.
     async fn top_layer(&self) -> Result<usize, VmmError> {
         let devices: Vec<BlockDevice> = self.qmp().await?.execute("query-block", None).await?;
         let nodes = devices.into_iter().filter_map(|device| device.inserted);
         let mut layers = nodes.filter_map(|inserted| inserted.node_name.strip_prefix("disk-")?.parse().ok());
-        layers.next().ok_or_else(|| VmmError("QEMU knows no disk of this machine".to_owned()))
+        layers.next().ok_or_else(|| VmmError::Failed("QEMU knows no disk of this machine".to_owned()))
     }
 }
 
