@@ -1,5 +1,7 @@
-//! A server over real QEMU, in this process.
+//! A server over real QEMU, in this process; as a process of its own it is in [`server`].
 #![allow(dead_code)] // each test takes what it needs
+
+pub mod server;
 
 use std::path::PathBuf;
 use std::sync::Arc;
