@@ -242,6 +242,9 @@ fn defaults_of(machine: &Record) -> GuestDefaults {
 async fn freeze(slot: &Slot, target: &Path, what: Freeze) -> Result<Frozen, ErrorBody> {
     let (guest, _call) = slot.guest()?;
     let machine = slot.machine().ok_or_else(|| slot.record().not_running())?;
+    if let Err(error) = machine.compact().await {
+        tracing::warn!(sandbox = %slot.id(), %error, "its disk keeps all its layers");
+    }
     let frozen = match what {
         Freeze::Disk => freeze_disk(&guest, machine.as_ref(), target).await,
         Freeze::Memory | Freeze::Halt => {

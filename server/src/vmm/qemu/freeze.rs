@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::argv::{disk_node, layer_file};
 use super::disk::empty_qcow2;
 use super::launch::link;
 use super::machine::QemuMachine;
+use super::merge::lowest;
 use super::process::Account;
 use super::ram;
 use crate::sparse;
@@ -71,7 +73,7 @@ fn give_to_readers(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Runs blocking work away from the event loop.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, VmmError> {
@@ -143,12 +145,13 @@ impl QemuMachine {
         }
         taken?;
         let pause = if halts { started.elapsed() } else { Duration::ZERO };
-        let finished = blocking("the frozen files", move || finish(&dir, &target, top, what)).await;
+        let lowest = lowest(&dir, top);
+        let finished = blocking("the frozen files", move || finish(&dir, &target, lowest..=top, what)).await;
         if finished.is_err() && what == Freeze::Halt {
             self.run_on().await?;
         }
         finished?;
-        Ok(Frozen { pause, layers: top + 1 })
+        Ok(Frozen { pause, layers: top - lowest + 1 })
     }
 
     /// Removes what an attempt that failed left in the machine's directory; what cannot be removed now is before the next one.
@@ -218,15 +221,20 @@ impl QemuMachine {
 
     /// Has QEMU close a layer that the guest does not use, if it has it open; mostly it does not.
     async fn drop_layer(&self, layer: usize) -> Result<(), VmmError> {
-        let unused = json!({ "node-name": disk_node(layer) });
+        self.drop_node(&disk_node(layer)).await
+    }
+
+    /// Has QEMU close what nothing uses, if it has it open.
+    pub(super) async fn drop_node(&self, node: &str) -> Result<(), VmmError> {
+        let unused = json!({ "node-name": node });
         if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(unused)).await {
-            tracing::trace!(%error, "no layer was left over");
+            tracing::trace!(%error, node, "it was not open");
         }
         Ok(())
     }
 
     /// The layer that the guest writes to.
-    async fn top_layer(&self) -> Result<usize, VmmError> {
+    pub(super) async fn top_layer(&self) -> Result<usize, VmmError> {
         let devices: Vec<BlockDevice> = self.qmp().await?.execute("query-block", None).await?;
         let nodes = devices.into_iter().filter_map(|device| device.inserted);
         let mut layers = nodes.filter_map(|inserted| inserted.node_name.strip_prefix("disk-")?.parse().ok());
@@ -256,10 +264,10 @@ fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io:
 }
 
 /// What is left to do once the guest runs again.
-fn finish(dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()> {
-    for layer in 0..=top {
-        let name = layer_file(layer);
-        link(&dir.join(&name), &target.join(&name))?;
+fn finish(dir: &Path, target: &Path, layers: RangeInclusive<usize>, what: Freeze) -> io::Result<()> {
+    let top = layers.end() - layers.start();
+    for (number, layer) in layers.enumerate() {
+        link(&dir.join(layer_file(layer)), &target.join(layer_file(number)))?;
     }
     give_to_readers(&target.join(layer_file(top)), 0o440)?;
     if what != Freeze::Disk {
@@ -270,7 +278,8 @@ fn finish(dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()>
     Ok(())
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Removes a file, or finds it gone.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -156,6 +156,10 @@ impl Machine for QemuMachine {
         Box::pin(self.freeze_into(target, what))
     }
 
+    fn compact(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(self.merge_layers())
+    }
+
     fn go_on(&self) -> BoxFuture<'_, Result<(), VmmError>> {
         Box::pin(async {
             let mut halted = self.halted.lock().await;

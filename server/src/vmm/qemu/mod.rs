@@ -6,6 +6,7 @@ mod disk;
 mod freeze;
 mod launch;
 mod machine;
+mod merge;
 mod process;
 mod qmp;
 mod ram;
