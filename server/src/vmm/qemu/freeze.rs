@@ -122,7 +122,7 @@ impl QemuMachine {
         let frozen = self.freeze_above(top, target, what).await;
         match &frozen {
             Ok(_) => *halted = what == Freeze::Halt,
-            Err(_) => self.tidy(top).await,
+            Err(_) => self.tidy().await,
         }
         frozen
     }
@@ -154,25 +154,21 @@ impl QemuMachine {
         Ok(Frozen { pause, layers: top - lowest + 1 })
     }
 
-    /// Removes what an attempt that failed left in the machine's directory; what cannot be removed now is before the next one.
-    async fn tidy(&self, top: usize) {
-        let unused = async {
-            let is_unused = self.top_layer().await? == top;
-            if is_unused {
-                self.drop_layer(top + 1).await?;
-            }
-            Ok::<_, VmmError>(is_unused)
+    /// Removes what an attempt left in the machine's directory that failed, or whose server was killed. What cannot be removed now
+    /// is before the next one.
+    pub(super) async fn tidy(&self) {
+        let tidied = async {
+            let next = self.top_layer().await? + 1;
+            self.drop_layer(next).await?;
+            let dir = self.dir().to_owned();
+            blocking("what is left of it", move || {
+                remove_if_there(&dir.join(layer_file(next)))?;
+                remove_if_there(&dir.join(STATE))
+            })
+            .await
         };
-        let is_unused = unused.await.unwrap_or(false);
-        let dir = self.dir().to_owned();
-        let tidied = blocking("what is left of it", move || {
-            if is_unused {
-                remove_if_there(&dir.join(layer_file(top + 1)))?;
-            }
-            remove_if_there(&dir.join(STATE))
-        });
         if let Err(error) = tidied.await {
-            tracing::warn!(pid = self.pid(), %error, "a machine could not be frozen, and its files not be removed");
+            tracing::warn!(pid = self.pid(), %error, "what is left of an attempt to freeze a machine was not removed");
         }
     }
 
@@ -207,7 +203,7 @@ impl QemuMachine {
 
     /// Has QEMU open a layer that is there already.
     async fn add_layer(&self, layer: usize) -> Result<(), VmmError> {
-        // An attempt whose server was killed may have left one of this name.
+        // One of this name may be left that could not be removed.
         self.drop_layer(layer).await?;
         let arguments = json!({
             "driver": "qcow2",

@@ -114,7 +114,10 @@ impl Qemu {
             // It ended while nobody was there to see it.
             Ok(Ok(true)) => machine.kill().await.map(|()| None),
             Ok(Ok(false)) => match timeout(ADOPTION, machine.run_on()).await {
-                Ok(Ok(())) => Ok(Some(machine)),
+                Ok(Ok(())) => {
+                    machine.tidy().await;
+                    Ok(Some(machine))
+                }
                 // Whoever froze it ended in the middle, and it can no longer be told to run.
                 _ => machine.kill().await.map(|()| None),
             },
