@@ -70,7 +70,7 @@ impl Slot {
     }
 
     /// The machine while it runs.
-    pub(super) fn machine(&self) -> Option<Arc<dyn Machine>> {
+    pub fn machine(&self) -> Option<Arc<dyn Machine>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
