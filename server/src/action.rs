@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, RetentionPolicy,
-    Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId,
-    SnapshotList, Stage,
+    ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool, PoolId, PoolList,
+    PoolSpec, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus,
+    ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::guest::GuestCall;
 use crate::key::{Keys, require_admin};
-use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, running};
+use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, all_running, running};
 
 /// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
 const VERDICT: Duration = Duration::from_secs(1);
@@ -83,6 +83,12 @@ pub enum Action {
     ListPools,
     /// Deletes a pool.
     DeletePool(PoolId),
+    /// Shows a machine's network.
+    GetNetwork(SandboxId),
+    /// Has a machine reach something else.
+    SetNetwork(SandboxId, NetworkPolicy),
+    /// Lists what happened on a machine's network after a cursor, waiting at most so long for news.
+    NetworkEvents(SandboxId, Option<String>, Duration),
     /// Asks something of a machine's guest.
     Guest(SandboxId, GuestCall),
     /// Lists images.
@@ -121,6 +127,10 @@ pub enum Reply {
     Pool(Box<Pool>),
     /// Pools.
     Pools(PoolList),
+    /// A machine's network.
+    Network(Box<NetworkInfo>),
+    /// What happened on it.
+    NetworkEvents(NetworkEventList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -191,10 +201,11 @@ impl Service {
             }
             Action::ForkSandbox { sandbox_id, request, idempotency_key, wait } => {
                 let slots = self.sandboxes.fork(caller, &sandbox_id, request, idempotency_key).await?;
-                let mut sandboxes = Vec::with_capacity(slots.len());
-                for slot in slots {
-                    sandboxes.push(if wait { running(&slot).await? } else { slot.record().view });
-                }
+                let sandboxes = if wait {
+                    all_running(&slots).await?
+                } else {
+                    slots.iter().map(|slot| slot.record().view).collect()
+                };
                 Ok(Reply::Forks(SandboxList { sandboxes }))
             }
             Action::SuspendSandbox(id) => {
@@ -234,6 +245,16 @@ impl Service {
             Action::DeletePool(id) => {
                 self.sandboxes.delete_pool(&caller.project, &id).await?;
                 Ok(Reply::Done)
+            }
+            Action::GetNetwork(id) => {
+                Ok(Reply::Network(Box::new(self.sandboxes.network(&caller.project, &id).await?)))
+            }
+            Action::SetNetwork(id, policy) => {
+                Ok(Reply::Network(Box::new(self.sandboxes.set_network(&caller.project, &id, policy).await?)))
+            }
+            Action::NetworkEvents(id, cursor, wait) => {
+                let events = self.sandboxes.network_events(&caller.project, &id, cursor.as_deref(), wait);
+                Ok(Reply::NetworkEvents(events.await?))
             }
             Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),

@@ -182,6 +182,7 @@ class Sandbox:
 
         Raises:
             NoCapacity: The host has no room for all of them; none is left.
+            SandboxLost: The machine, or one of the twins on its way, ended; none is left.
             QuotaExceeded: The key may have no more machines.
         """
         request = fork_request(count, env, labels, timeout_secs)
@@ -209,6 +210,8 @@ class Sandbox:
         Raises:
             SnapshotNotFound: The project has no such snapshot.
             InvalidArgument: The snapshot holds memory of a machine with other CPUs or memory.
+            NoSpace: The host's disk is full: what the machine did is kept there until the snapshot has come up.
+            Unavailable: The snapshot did not come up; the machine goes on as it was.
         """
         self._record = sandbox_info(load(self._native.restore(snapshot_id).wait()))
         return self._record

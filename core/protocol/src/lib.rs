@@ -24,6 +24,7 @@
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
+//! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
 //! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
 //!
 //! Errors are [`ErrorReply`] with the status of [`ErrorCode::http_status`].

@@ -36,6 +36,12 @@ impl Config {
         Ok(())
     }
 
+    /// Resets the connections over the network card: whoever carried them is gone.
+    pub fn reset_network(&self) -> Result<(), ErrorBody> {
+        network::set(self.get().network)
+            .map_err(|error| internal(&format!("the network could not be reset: {error}")))
+    }
+
     /// The environment that every process starts from.
     pub fn base_env(&self) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([

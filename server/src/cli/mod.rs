@@ -6,6 +6,9 @@ mod image;
 mod serve;
 mod warm;
 
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Runtime;
 
@@ -27,7 +30,10 @@ enum Command {
     Image(image::ImageArgs),
     /// Carries one machine's network; started by the server alone, which says how on its input.
     #[command(hide = true)]
-    Gateway,
+    Gateway {
+        /// The machine's directory, for whoever looks for its gateway.
+        dir: PathBuf,
+    },
     /// Runs the KVM probe's instructions; started by the probe alone, which ends it if it hangs.
     #[command(name = crate::vmm::probe::CHILD_COMMAND, hide = true)]
     ProbeKvm,
@@ -41,7 +47,9 @@ impl Cli {
             Command::Serve(args) => Runtime::new()?.block_on(serve::run(args))?,
             Command::Image(args) => Runtime::new()?.block_on(image::run(args))?,
             // It confines itself, which a runtime's threads would escape.
-            Command::Gateway => gateway::run()?,
+            Command::Gateway { dir } => {
+                gateway::run().with_context(|| format!("the gateway of {}", dir.display()))?
+            }
             Command::ProbeKvm => crate::vmm::probe::run_child(),
         }
         Ok(true)

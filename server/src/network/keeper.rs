@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use forkyard_gateway::control::{FromGateway, ToGateway};
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink,
-    NetworkPolicy, SandboxId,
+    ErrorBody, ErrorCode, NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo,
+    NetworkLink, NetworkPolicy, SandboxId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::NetworkSettings;
 use super::control::Control;
-use super::ledger::{Ledger, Page, is_cursor};
+use super::ledger::{Ledger, is_cursor};
 use super::process::{CONTROL, Process};
 use crate::clock::now_ms;
 use crate::guest::Guest;
@@ -138,25 +138,23 @@ impl Network {
     }
 
     /// The events after a cursor; where there is none yet, waits for one at most so long.
-    pub async fn events(&self, cursor: Option<&str>, wait: Duration) -> Result<Page, ErrorBody> {
+    pub async fn events(&self, cursor: Option<&str>, wait: Duration) -> Result<NetworkEventList, ErrorBody> {
         if let Some(cursor) = cursor.filter(|cursor| !is_cursor(cursor)) {
             let message = format!("'{}' is no cursor: give one that events came with", cursor.escape_debug());
             return Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
         }
-        let deadline = Instant::now() + wait;
         let mut noted = self.noted.subscribe();
-        loop {
-            noted.mark_unchanged();
-            let page = lock(&self.ledger).after(cursor);
-            if !page.events.is_empty() {
-                return Ok(page);
-            }
-            tokio::select! {
+        let page = || Some(lock(&self.ledger).after(cursor)).filter(|page| !page.events.is_empty());
+        let news = async {
+            loop {
+                if let Some(page) = page() {
+                    return page;
+                }
                 // The sender lives in `self`.
-                _ = noted.changed() => {}
-                () = sleep_until(deadline) => return Ok(page),
+                drop(noted.changed().await);
             }
-        }
+        };
+        Ok(timeout(wait, news).await.unwrap_or_else(|_| lock(&self.ledger).after(cursor)))
     }
 
     async fn order(&self, order: Order) {
@@ -197,7 +195,8 @@ impl Way {
         let qemu = std::os::fd::OwnedFd::from(connection?.into_std()?);
         let (settings, id, dir, policy) =
             (self.settings.clone(), self.id.clone(), self.dir.clone(), policy.clone());
-        let started = tokio::task::spawn_blocking(move || Process::start(&settings, &id, &dir, &qemu, &policy));
+        let started =
+            tokio::task::spawn_blocking(move || Process::start(&settings, &id, &dir, &qemu, &policy));
         let process = started.await.map_err(io::Error::other)??;
         self.connected(process).await
     }

@@ -21,9 +21,6 @@ pub struct Ledger {
     pub link: NetworkLink,
 }
 
-/// What comes after a cursor.
-pub type Page = NetworkEventList;
-
 impl Ledger {
     /// An empty one; the epoch is another for each server.
     pub fn new(epoch: u64) -> Self {
@@ -71,7 +68,7 @@ impl Ledger {
     }
 
     /// The events after a cursor, or all that are kept: also where the cursor is not one of this ledger's.
-    pub fn after(&self, cursor: Option<&str>) -> Page {
+    pub fn after(&self, cursor: Option<&str>) -> NetworkEventList {
         let seen = cursor.and_then(|cursor| self.position(cursor)).unwrap_or(0);
         // Those in between were too many.
         let skipped = usize::try_from(seen.saturating_sub(self.gone)).unwrap_or(usize::MAX);
@@ -139,14 +136,14 @@ mod tests {
         }
     }
 
-    fn times(page: &Page) -> Vec<u64> {
+    fn times(page: &NetworkEventList) -> Vec<u64> {
         page.events.iter().map(|event| event.at_ms).collect()
     }
 
     #[test]
     fn a_cursor_goes_on_where_it_was() {
         let mut ledger = Ledger::new(7);
-        assert_eq!(ledger.after(None), Page::default());
+        assert_eq!(ledger.after(None), NetworkEventList::default());
         (1..=3).for_each(|at| ledger.note(event(at)));
         let page = ledger.after(None);
         assert_eq!((times(&page), page.next_cursor.as_deref()), (vec![1, 2, 3], Some("7.3")));
@@ -171,13 +168,23 @@ mod tests {
     #[test]
     fn totals_outlive_a_gateway_and_open_connections_do_not() {
         let mut ledger = Ledger::new(7);
-        let some = NetworkCounters { bytes_out: 5, connections_open: 2, connections_total: 3, ..NetworkCounters::default() };
+        let some = NetworkCounters {
+            bytes_out: 5,
+            connections_open: 2,
+            connections_total: 3,
+            ..NetworkCounters::default()
+        };
         ledger.count(some);
         assert!(ledger.is_busy());
         ledger.close();
         assert_eq!(ledger.counters(), NetworkCounters { connections_open: 0, ..some });
         ledger.count(some);
-        let both = NetworkCounters { bytes_out: 10, connections_open: 2, connections_total: 6, ..NetworkCounters::default() };
+        let both = NetworkCounters {
+            bytes_out: 10,
+            connections_open: 2,
+            connections_total: 6,
+            ..NetworkCounters::default()
+        };
         assert_eq!(ledger.counters(), both);
     }
 }

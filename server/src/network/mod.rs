@@ -13,10 +13,11 @@ use std::path::PathBuf;
 
 use forkyard_gateway::dns::DnsConfig;
 use forkyard_gateway::policy::Operator;
+use forkyard_protocol::NetworkPolicy;
 
-pub use self::given::{Given, given_to_guests};
+pub use self::given::{Given, given_to_guests, of_environment, reachable};
 pub use self::keeper::{Network, Way};
-pub use self::ledger::{MAX_EVENTS, Page};
+pub use self::ledger::MAX_EVENTS;
 pub use self::process::sweep;
 use crate::vmm::qemu::cgroup::Cgroups;
 
@@ -33,6 +34,24 @@ pub struct NetworkSettings {
     pub cgroups: Option<Cgroups>,
     /// What guests with a network get beside what all get.
     pub given: Given,
+    /// Most connections of one machine at once, and what one has whose policy names no number.
+    pub max_connections: u32,
+    /// Kilobits a second that one machine may have in each direction, if that is bounded.
+    pub bandwidth_kbps: Option<u64>,
+}
+
+/// Connections of one machine at once unless the operator says otherwise.
+pub const DEFAULT_CONNECTIONS: u32 = 512;
+
+impl NetworkSettings {
+    /// A policy within the operator's limits.
+    pub fn bounded(&self, policy: &NetworkPolicy) -> NetworkPolicy {
+        let mut policy = policy.clone();
+        let most = self.max_connections;
+        policy.max_connections = Some(policy.max_connections.map_or(most, |asked| asked.min(most)));
+        policy.bandwidth_kbps = policy.bandwidth_kbps.into_iter().chain(self.bandwidth_kbps).min();
+        policy
+    }
 }
 
 impl Default for NetworkSettings {
@@ -43,6 +62,26 @@ impl Default for NetworkSettings {
             dns: DnsConfig::default(),
             cgroups: None,
             given: Given::default(),
+            max_connections: DEFAULT_CONNECTIONS,
+            bandwidth_kbps: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operators_limits_bound_a_policy() {
+        let settings = NetworkSettings { bandwidth_kbps: Some(1000), ..NetworkSettings::default() };
+        let bounded = |max_connections, bandwidth_kbps| {
+            let policy = NetworkPolicy { max_connections, bandwidth_kbps, ..NetworkPolicy::default() };
+            let bounded = settings.bounded(&policy);
+            (bounded.max_connections.unwrap(), bounded.bandwidth_kbps.unwrap())
+        };
+        assert_eq!(bounded(None, None), (DEFAULT_CONNECTIONS, 1000));
+        assert_eq!(bounded(Some(4096), Some(2000)), (DEFAULT_CONNECTIONS, 1000));
+        assert_eq!(bounded(Some(7), Some(8)), (7, 8));
     }
 }

@@ -58,6 +58,7 @@ impl Process {
         qemu: &OwnedFd,
         policy: &NetworkPolicy,
     ) -> io::Result<Self> {
+        let dir = &dir.canonicalize()?;
         let path = dir.join(CONTROL);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -96,7 +97,8 @@ impl Process {
             line.push(b'\n');
             child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(&line)?;
             std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE)?;
-            rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::NONBLOCK).map_err(io::Error::from)
+            rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::NONBLOCK)
+                .map_err(io::Error::from)
         })();
         match written {
             Ok(pidfd) => Self::follow(pidfd, Some(child), group),
@@ -111,6 +113,7 @@ impl Process {
 
     /// The gateway of a machine that runs already, if there is one. Blocks.
     pub fn find(settings: &NetworkSettings, id: &SandboxId, dir: &Path) -> io::Result<Option<Self>> {
+        let dir = &dir.canonicalize()?;
         for (pid, machine_dir) in gateways()? {
             if Path::new(&machine_dir) != dir {
                 continue;
@@ -165,6 +168,7 @@ impl Process {
 
 /// Ends every gateway of a machine below this folder that is not among `keep`, whoever started it. Blocks.
 pub fn sweep(settings: &NetworkSettings, machines_dir: &Path, keep: &HashSet<SandboxId>) -> io::Result<()> {
+    let machines_dir = &machines_dir.canonicalize()?;
     for (pid, dir) in gateways()? {
         let dir = Path::new(&dir);
         let id = dir.file_name().and_then(|name| SandboxId::parse(name.to_str()?).ok());

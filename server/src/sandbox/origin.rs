@@ -69,7 +69,7 @@ impl Origin {
             initrd: image.initrd,
             layers: Vec::new(),
             memory: None,
-            devices: Devices::NOW,
+            devices: image.manifest.devices,
             folder: None,
         })
     }

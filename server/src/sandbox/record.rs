@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::clock::now_ms;
 use crate::pool::Kind;
 use crate::snapshot::GuestDefaults;
-use crate::vmm::{Devices, whole_cpus};
+use crate::vmm::{Accelerator, Devices, whole_cpus};
 
 /// A machine as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Record {
     /// The devices that it was started with.
     #[serde(default)]
     pub devices: Devices,
+    /// What runs it, or ran it when it was put on disk; empty until it runs.
+    #[serde(default)]
+    pub accelerator: String,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
     /// The pool that it was made for.
@@ -102,6 +105,7 @@ impl Record {
             auto_resume: request.auto_resume,
             network: request.network,
             devices: origin.devices,
+            accelerator: String::new(),
             creation,
             pool_id: None,
             place: Place::Taken,
@@ -158,6 +162,21 @@ impl Record {
     pub fn wakes(&self) -> bool {
         let away = [SandboxStatus::Suspending, SandboxStatus::Suspended, SandboxStatus::Resuming];
         self.auto_resume && away.contains(&self.view.status)
+    }
+
+    /// Whether its memory can go on here; the error says why not.
+    pub fn goes_on_with(&self, accelerator: Accelerator) -> Result<(), ErrorBody> {
+        // Records of earlier versions do not say.
+        if self.accelerator.is_empty() || self.accelerator == accelerator.as_str() {
+            return Ok(());
+        }
+        let message = format!(
+            "the memory of sandbox {} is that of a machine that ran with '{}'; this host runs machines with '{}'",
+            self.view.sandbox_id,
+            self.accelerator,
+            accelerator.as_str()
+        );
+        Err(ErrorBody::new(ErrorCode::FailedPrecondition, message))
     }
 
     /// Whether it has not ended.

@@ -67,6 +67,11 @@ impl Devices {
     /// Those of a machine that boots now.
     pub const NOW: Self = Self(1);
 
+    /// Whether they are the first that there were, of which records say nothing.
+    pub fn are_first(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether there is a network card among them. The first generation had none, and its guests no driver for it.
     pub fn have_network(self) -> bool {
         self.0 >= 1
@@ -117,14 +122,32 @@ pub enum Limits {
     Absent(String),
 }
 
-/// Why a machine could not be started or ended.
+/// Why a machine could not be started, frozen or ended.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct VmmError(pub String);
+pub enum VmmError {
+    /// What happened, for people.
+    #[error("{0}")]
+    Failed(String),
+    /// The host's disk is full.
+    #[error("the host's disk: {0}")]
+    NoSpace(String),
+}
+
+impl VmmError {
+    /// What became of work with files.
+    pub fn of_files(what: &str, error: &std::io::Error) -> Self {
+        let text = format!("{what}: {error}");
+        if crate::host::is_full(error) { Self::NoSpace(text) } else { Self::Failed(text) }
+    }
+}
 
 impl From<VmmError> for ErrorBody {
     fn from(error: VmmError) -> Self {
-        Self::new(ErrorCode::Internal, error.0)
+        let code = match error {
+            VmmError::Failed(_) => ErrorCode::Internal,
+            VmmError::NoSpace(_) => ErrorCode::NoSpace,
+        };
+        Self::new(code, error.to_string())
     }
 }
 
@@ -193,13 +216,19 @@ pub trait Machine: Send + Sync {
         self.kill()
     }
 
+    /// Keeps the disk of a machine that is frozen often short of layers. To be called before it is frozen: it copies what earlier
+    /// freezes left behind, while the guest runs.
+    fn compact(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Freezes the machine into files in `target`, a folder that is there, empty, and on the same file system: `base.raw`,
     /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`. They are the machine's own by hard
     /// links or copies of what it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure
     /// the machine runs on.
     fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
         let _ = (target, what);
-        Box::pin(async { Err(VmmError("this kind of machine cannot be frozen".to_owned())) })
+        Box::pin(async { Err(VmmError::Failed("this kind of machine cannot be frozen".to_owned())) })
     }
 
     /// Lets a machine run on that [`Freeze::Halt`] left standing still.

@@ -5,6 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use super::argv::{disk_node, layer_file};
 use super::disk::empty_qcow2;
 use super::launch::link;
 use super::machine::QemuMachine;
+use super::merge::lowest;
 use super::process::Account;
 use super::ram;
 use crate::sparse;
@@ -71,12 +73,12 @@ fn give_to_readers(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Runs blocking work away from the event loop.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     what: &'static str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, VmmError> {
-    let done = spawn_blocking(work).await.map_err(|error| VmmError(error.to_string()))?;
-    done.map_err(|error| VmmError(format!("{what}: {error}")))
+    let done = spawn_blocking(work).await.map_err(|error| VmmError::Failed(error.to_string()))?;
+    done.map_err(|error| VmmError::of_files(what, &error))
 }
 
 impl QemuMachine {
@@ -90,11 +92,13 @@ impl QemuMachine {
         let uri = format!("fd:{}", state.as_raw_fd());
         qmp.execute::<IgnoredAny>("migrate-incoming", Some(json!({ "uri": uri }))).await?;
         loop {
-            let event = events.recv().await.map_err(|error| VmmError(error.to_string()))?;
+            let event = events.recv().await.map_err(|error| VmmError::Failed(error.to_string()))?;
             match event.data["status"].as_str().filter(|_| event.name == "MIGRATION") {
                 Some("completed") => break,
                 Some("failed") => {
-                    return Err(VmmError("QEMU refused the frozen state; its log says why".to_owned()));
+                    return Err(VmmError::Failed(
+                        "QEMU refused the frozen state; its log says why".to_owned(),
+                    ));
                 }
                 _ => {}
             }
@@ -109,8 +113,21 @@ impl QemuMachine {
 
     /// Freezes; see [`crate::vmm::Machine::freeze`].
     pub(super) async fn freeze_into(&self, target: PathBuf, what: Freeze) -> Result<Frozen, VmmError> {
-        let _one_at_a_time = self.freezing.lock().await;
+        let mut halted = self.halted.lock().await;
+        if *halted {
+            // To be frozen it would have to run on at the end, and change the disk that it was put away with.
+            return Err(VmmError::Failed("the machine is being put on disk".to_owned()));
+        }
         let top = self.top_layer().await?;
+        let frozen = self.freeze_above(top, target, what).await;
+        match &frozen {
+            Ok(_) => *halted = what == Freeze::Halt,
+            Err(_) => self.tidy().await,
+        }
+        frozen
+    }
+
+    async fn freeze_above(&self, top: usize, target: PathBuf, what: Freeze) -> Result<Frozen, VmmError> {
         let dir = self.dir().to_owned();
         let (pid, from, to) = (self.pid(), dir.clone(), target.clone());
         blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
@@ -128,12 +145,31 @@ impl QemuMachine {
         }
         taken?;
         let pause = if halts { started.elapsed() } else { Duration::ZERO };
-        let finished = blocking("the frozen files", move || finish(&dir, &target, top, what)).await;
+        let lowest = lowest(&dir, top);
+        let finished = blocking("the frozen files", move || finish(&dir, &target, lowest..=top, what)).await;
         if finished.is_err() && what == Freeze::Halt {
             self.run_on().await?;
         }
         finished?;
-        Ok(Frozen { pause, layers: top + 1 })
+        Ok(Frozen { pause, layers: top - lowest + 1 })
+    }
+
+    /// Removes what an attempt left in the machine's directory that failed, or whose server was killed. What cannot be removed now
+    /// is before the next one.
+    pub(super) async fn tidy(&self) {
+        let tidied = async {
+            let next = self.top_layer().await? + 1;
+            self.drop_layer(next).await?;
+            let dir = self.dir().to_owned();
+            blocking("what is left of it", move || {
+                remove_if_there(&dir.join(layer_file(next)))?;
+                remove_if_there(&dir.join(STATE))
+            })
+            .await
+        };
+        if let Err(error) = tidied.await {
+            tracing::warn!(pid = self.pid(), %error, "what is left of an attempt to freeze a machine was not removed");
+        }
     }
 
     /// What happens while the guest stands still.
@@ -146,7 +182,8 @@ impl QemuMachine {
         }
         if what != Freeze::Disk {
             let arguments = json!({ "filename": STATE, "live": true });
-            qmp.execute::<IgnoredAny>("xen-save-devices-state", Some(arguments)).await?;
+            let saved = qmp.execute::<IgnoredAny>("xen-save-devices-state", Some(arguments)).await;
+            saved.map_err(|error| self.unsaved(error))?;
             let (pid, own, copy) = (self.pid(), self.dir().join("ram"), target.join("ram"));
             blocking("the guest's memory", move || {
                 ram::copy_changed(pid, &own, &OpenOptions::new().write(true).open(copy)?)
@@ -156,13 +193,18 @@ impl QemuMachine {
         Ok(())
     }
 
+    /// Why the state was not written: QEMU does not say that the disk is full.
+    fn unsaved(&self, error: VmmError) -> VmmError {
+        match crate::host::free_disk_mb(self.dir()) {
+            Ok(0) => VmmError::NoSpace(format!("it is full; {error}")),
+            _ => error,
+        }
+    }
+
     /// Has QEMU open a layer that is there already.
     async fn add_layer(&self, layer: usize) -> Result<(), VmmError> {
-        // An attempt that failed, or whose server was killed, may have left one of this name; mostly there is none.
-        let stale = json!({ "node-name": disk_node(layer) });
-        if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(stale)).await {
-            tracing::trace!(%error, "no layer was left over");
-        }
+        // One of this name may be left that could not be removed.
+        self.drop_layer(layer).await?;
         let arguments = json!({
             "driver": "qcow2",
             "node-name": disk_node(layer),
@@ -173,12 +215,26 @@ impl QemuMachine {
         self.qmp().await?.execute::<IgnoredAny>("blockdev-add", Some(arguments)).await.map(drop)
     }
 
+    /// Has QEMU close a layer that the guest does not use, if it has it open; mostly it does not.
+    async fn drop_layer(&self, layer: usize) -> Result<(), VmmError> {
+        self.drop_node(&disk_node(layer)).await
+    }
+
+    /// Has QEMU close what nothing uses, if it has it open.
+    pub(super) async fn drop_node(&self, node: &str) -> Result<(), VmmError> {
+        let unused = json!({ "node-name": node });
+        if let Err(error) = self.qmp().await?.execute::<IgnoredAny>("blockdev-del", Some(unused)).await {
+            tracing::trace!(%error, node, "it was not open");
+        }
+        Ok(())
+    }
+
     /// The layer that the guest writes to.
-    async fn top_layer(&self) -> Result<usize, VmmError> {
+    pub(super) async fn top_layer(&self) -> Result<usize, VmmError> {
         let devices: Vec<BlockDevice> = self.qmp().await?.execute("query-block", None).await?;
         let nodes = devices.into_iter().filter_map(|device| device.inserted);
         let mut layers = nodes.filter_map(|inserted| inserted.node_name.strip_prefix("disk-")?.parse().ok());
-        layers.next().ok_or_else(|| VmmError("QEMU knows no disk of this machine".to_owned()))
+        layers.next().ok_or_else(|| VmmError::Failed("QEMU knows no disk of this machine".to_owned()))
     }
 }
 
@@ -204,10 +260,10 @@ fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io:
 }
 
 /// What is left to do once the guest runs again.
-fn finish(dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()> {
-    for layer in 0..=top {
-        let name = layer_file(layer);
-        link(&dir.join(&name), &target.join(&name))?;
+fn finish(dir: &Path, target: &Path, layers: RangeInclusive<usize>, what: Freeze) -> io::Result<()> {
+    let top = layers.end() - layers.start();
+    for (number, layer) in layers.enumerate() {
+        link(&dir.join(layer_file(layer)), &target.join(layer_file(number)))?;
     }
     give_to_readers(&target.join(layer_file(top)), 0o440)?;
     if what != Freeze::Disk {
@@ -218,7 +274,8 @@ fn finish(dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()>
     Ok(())
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+/// Removes a file, or finds it gone.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

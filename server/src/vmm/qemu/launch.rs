@@ -36,10 +36,11 @@ impl Launch {
     /// Fills the machine's directory and starts its process. Blocks.
     pub(super) fn run(self) -> Result<Unproven, VmmError> {
         let (disk_bytes, [qmp, agent, network]) = prepare(&self.spec, self.account)
-            .map_err(|error| VmmError(format!("the machine's directory cannot be filled: {error}")))?;
+            .map_err(|error| VmmError::of_files("the machine's directory cannot be filled", &error))?;
         let spec = self.spec;
         let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
-        let state = state.map_err(|error| VmmError(format!("the frozen state cannot be read: {error}")))?;
+        let state =
+            state.map_err(|error| VmmError::Failed(format!("the frozen state cannot be read: {error}")))?;
         let args = Argv {
             sandbox_id: spec.sandbox_id.as_str(),
             accelerator: self.accelerator,
@@ -56,8 +57,9 @@ impl Launch {
         .build();
         let id = spec.sandbox_id.as_str();
         let cgroup = self.cgroups.map(|it| it.create(id, spec.memory_mb + self.overhead_mb, spec.vcpus));
-        let cgroup =
-            cgroup.transpose().map_err(|error| VmmError(format!("no control group can be made: {error}")))?;
+        let cgroup = cgroup
+            .transpose()
+            .map_err(|error| VmmError::Failed(format!("no control group can be made: {error}")))?;
         let confinement = Confinement {
             account: self.account,
             max_file_bytes: disk_bytes + FILE_SLACK,
@@ -138,7 +140,8 @@ pub(super) fn link(source: &Path, target: &Path) -> io::Result<()> {
                 "images, snapshots and machines must lie on one file system: set the directories accordingly";
             return io::Error::other(format!("{source}: {hint}"));
         }
-        io::Error::other(format!("{source}: {error}"))
+        // Its kind says whether the disk is full.
+        io::Error::new(error.kind(), format!("{source}: {error}"))
     })
 }
 

@@ -30,8 +30,8 @@ pub struct QemuMachine {
     dir: PathBuf,
     process: Arc<Process>,
     monitor: OnceCell<Monitor>,
-    /// Held while it is frozen.
-    pub(super) freezing: Mutex<()>,
+    /// Held while it is frozen; whether it was left standing still.
+    pub(super) halted: Mutex<bool>,
 }
 
 /// A connection to a machine's monitor, and the task that hears its guest's end.
@@ -60,7 +60,7 @@ impl QemuMachine {
             dir,
             process: Arc::new(process),
             monitor: OnceCell::new(),
-            freezing: Mutex::new(()),
+            halted: Mutex::new(false),
         })
     }
 
@@ -71,11 +71,11 @@ impl QemuMachine {
                 Ok(monitor) => return Ok(&monitor.qmp),
                 Err(error) => error,
             },
-            reason = self.process.exited() => return Err(VmmError(reason)),
+            reason = self.process.exited() => return Err(VmmError::Failed(reason)),
         };
         // A monitor that hangs up mostly does so as its process ends, whose own words say more.
         match timeout(LAST_WORDS, self.process.exited()).await {
-            Ok(reason) => Err(VmmError(reason)),
+            Ok(reason) => Err(VmmError::Failed(reason)),
             Err(_) => Err(error),
         }
     }
@@ -169,8 +169,17 @@ impl Machine for QemuMachine {
         Box::pin(self.freeze_into(target, what))
     }
 
+    fn compact(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(self.merge_layers())
+    }
+
     fn go_on(&self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(self.run_on())
+        Box::pin(async {
+            let mut halted = self.halted.lock().await;
+            self.run_on().await?;
+            *halted = false;
+            Ok(())
+        })
     }
 
     fn console_tail(&self) -> BoxFuture<'_, String> {
@@ -224,7 +233,7 @@ fn end_of_guest(event: &Event) -> Option<&'static str> {
 async fn read_console(qmp: &Qmp) -> Result<String, VmmError> {
     let arguments = serde_json::json!({ "device": "console", "size": 65536, "format": "base64" });
     let text: String = qmp.execute("ringbuf-read", Some(arguments)).await?;
-    let bytes = STANDARD.decode(text).map_err(|error| VmmError(error.to_string()))?;
+    let bytes = STANDARD.decode(text).map_err(|error| VmmError::Failed(error.to_string()))?;
     let from = bytes.len().saturating_sub(usize::try_from(CONSOLE_TAIL).unwrap_or(usize::MAX));
     Ok(String::from_utf8_lossy(&bytes[from..]).trim().to_owned())
 }
