@@ -84,6 +84,7 @@ impl Network {
     /// Has a gateway serve a machine from now on. What the guest sends from here on waits for it, so nobody else need.
     pub async fn begin(&self, way: Way) {
         let connection = way.connect().await;
+        way.plug_in().await;
         self.keep(way, Next::Start(connection)).await;
     }
 
@@ -182,6 +183,12 @@ struct Gateway {
 }
 
 impl Way {
+    async fn plug_in(&self) {
+        if let Err(error) = self.machine.set_link(true).await {
+            tracing::warn!(sandbox = %self.id, %error, "the guest was not told that its link is up");
+        }
+    }
+
     async fn connect(&self) -> io::Result<tokio::net::UnixStream> {
         let socket = self.machine.network_socket().ok_or(io::ErrorKind::NotFound)?;
         socket::connect(&socket).await
@@ -246,8 +253,8 @@ impl Keeper {
             let began = Instant::now();
             match gateway {
                 Ok(mut gateway) => {
-                    if is_new {
-                        self.plug_in(is_first).await;
+                    if is_new && !is_first {
+                        self.replaced().await;
                     }
                     lock(&self.ledger).link = NetworkLink::Up;
                     let died = tokio::select! {
@@ -293,14 +300,9 @@ impl Keeper {
         }
     }
 
-    /// Tells the guest that there is a link; after a gateway's death, that all it carried is gone.
-    async fn plug_in(&self, is_first: bool) {
-        if let Err(error) = self.way.machine.set_link(true).await {
-            tracing::warn!(sandbox = %self.way.id, %error, "the guest was not told that its link is up");
-        }
-        if is_first {
-            return;
-        }
+    /// Tells the guest that there is a gateway again, and that all that the one before carried is gone.
+    async fn replaced(&self) {
+        self.way.plug_in().await;
         self.note(NetworkEvent {
             at_ms: now_ms(),
             kind: NetworkEventKind::GatewayRestarted,

@@ -41,7 +41,7 @@ const MEMORY_MB: u64 = 224;
 const FIRST_GATEWAY_UID: u32 = FIRST_UID + UIDS;
 
 /// When memory is short the host's kernel is to end a gateway rather than the server, and before a machine.
-const OOM_SCORE: &str = "600";
+const OOM_SCORE: &[u8] = b"600";
 
 /// A gateway's process, followed by pidfd, whoever started it.
 pub struct Process {
@@ -96,7 +96,6 @@ impl Process {
             let mut line = serde_json::to_vec(&start)?;
             line.push(b'\n');
             child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?.write_all(&line)?;
-            std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE)?;
             rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::NONBLOCK)
                 .map_err(io::Error::from)
         })();
@@ -246,6 +245,8 @@ impl Entry {
     fn confine(&self) -> io::Result<()> {
         rustix::process::fchdir(self.working_dir.as_fd())?;
         rustix::process::setsid()?;
+        let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(score, OOM_SCORE)?;
         if let Some(entrance) = &self.cgroup {
             rustix::io::write(entrance, b"0")?;
         }
