@@ -39,7 +39,7 @@ impl Bare {
             vcpus: 1,
             memory_mb: MEMORY_MB,
             layers: layers.take_while(|layer| layer.exists()).collect(),
-            memory: Some(FrozenMemory { ram: file("ram"), state: file("state") }),
+            memory: Some(FrozenMemory { ram: file("ram"), changed: None, state: file("state") }),
         };
         let machine = world.vmm.start(spec).await.map_err(words)?;
         let guest = greet(world, machine.agent_socket()).await?;

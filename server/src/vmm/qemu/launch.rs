@@ -13,7 +13,7 @@ use super::cgroup::{Cgroup, Cgroups};
 use super::freeze;
 use super::machine::QemuMachine;
 use super::process::{Account, Confinement, Process};
-use crate::vmm::{Accelerator, Machine, MachineSpec, VmmError, socket};
+use crate::vmm::{Accelerator, FrozenMemory, Machine, MachineSpec, VmmError, socket};
 
 /// Room in a machine's files beyond the disk's own size: qcow2's tables.
 const FILE_SLACK: u64 = 256 * 1024 * 1024;
@@ -35,9 +35,9 @@ impl Launch {
         let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
             .map_err(|error| VmmError::of_files("the machine's directory cannot be filled", &error))?;
         let spec = self.spec;
-        let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
-        let state =
-            state.map_err(|error| VmmError::Failed(format!("the frozen state cannot be read: {error}")))?;
+        let frozen = spec.memory.as_ref().map(Taken::open).transpose();
+        let frozen =
+            frozen.map_err(|error| VmmError::Failed(format!("the frozen state cannot be read: {error}")))?;
         let args = Argv {
             sandbox_id: spec.sandbox_id.as_str(),
             accelerator: self.accelerator,
@@ -62,10 +62,10 @@ impl Launch {
             cgroup: cgroup.clone(),
         };
         let mut inherited = vec![qmp.as_fd(), agent.as_fd()];
-        inherited.extend(state.as_ref().map(File::as_fd));
+        inherited.extend(frozen.as_ref().map(|frozen| frozen.state.as_fd()));
         match Process::spawn(&spec.dir, &args, &inherited, confinement) {
             Ok(process) => {
-                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), state })
+                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), frozen })
             }
             Err(error) => {
                 cgroup.inspect(Cgroup::remove);
@@ -78,8 +78,23 @@ impl Launch {
 /// A machine that nobody has been given yet. Dropped, it is killed.
 pub(super) struct Unproven {
     machine: Option<Arc<QemuMachine>>,
-    /// What it is to go on from; QEMU has it open under the same number.
-    pub state: Option<File>,
+    /// What it is to go on from.
+    pub frozen: Option<Taken>,
+}
+
+/// What a machine takes in once its process runs.
+pub(super) struct Taken {
+    /// Processors and devices; QEMU has it open under the same number.
+    pub state: File,
+    /// What was changed of the memory that it maps.
+    pub changed: Option<File>,
+}
+
+impl Taken {
+    fn open(memory: &FrozenMemory) -> io::Result<Self> {
+        let changed = memory.changed.as_ref().map(File::open).transpose()?;
+        Ok(Self { state: File::open(&memory.state)?, changed })
+    }
 }
 
 impl Unproven {
