@@ -303,7 +303,11 @@ fn frozen(host: &Host, id: &str, folder: &std::path::Path, layers: usize) -> Mac
         vmlinux: folder.join("vmlinux"),
         initrd: folder.join("initrd"),
         layers: (0..layers).map(|layer| folder.join(format!("layer-{layer}.qcow2"))).collect(),
-        memory: Some(FrozenMemory { ram: folder.join("ram"), state: folder.join("state") }),
+        memory: Some(FrozenMemory {
+            ram: folder.join("ram"),
+            changed: Some(folder.join("changed")).filter(|changed| changed.exists()),
+            state: folder.join("state"),
+        }),
         devices: Devices::NOW,
         ..host.spec(id)
     }

@@ -40,7 +40,7 @@ impl Bare {
             memory_mb: MEMORY_MB,
             layers: layers.take_while(|layer| layer.exists()).collect(),
             devices: Devices::NOW,
-            memory: Some(FrozenMemory { ram: file("ram"), state: file("state") }),
+            memory: Some(FrozenMemory { ram: file("ram"), changed: None, state: file("state") }),
         };
         let machine = world.vmm.start(spec).await.map_err(words)?;
         let guest = greet(world, machine.agent_socket()).await?;

@@ -26,7 +26,7 @@ use crate::store::Expect;
 use crate::vmm::{Freeze, Frozen, Machine};
 
 /// How long a machine may take to end after work with it broke off, for its end to be what is reported.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Sandboxes {
     /// Starts to freeze a running machine, which goes on running; answers the snapshot, which is `in_progress`.

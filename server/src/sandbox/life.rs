@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus, Stage};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::checkpoint::LAST_WORDS;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::order::{Order, Wish};
 use super::origin::Origin;
@@ -320,10 +321,14 @@ impl Sandboxes {
         tokio::select! {
             done = timeout_at(deadline, doing) => match done {
                 Ok(Ok(done)) => Ok(done),
-                Ok(Err(error)) => Err(boot_failed(&error.message, machine).await),
+                // A channel that breaks mostly does so as its machine ends, whose own words say more.
+                Ok(Err(error)) => match timeout(LAST_WORDS, machine.exited()).await {
+                    Ok(reason) => Err(ended_on_its_way(&reason)),
+                    Err(_) => Err(boot_failed(&error.message, machine).await),
+                },
                 Err(_) => Err(boot_failed("its agent did not answer in time", machine).await),
             },
-            reason = machine.exited() => Err(End::Failed(format!("it ended while it booted: {reason}"))),
+            reason = machine.exited() => Err(ended_on_its_way(&reason)),
             reason = slot.stopped() => Err(End::Terminated(reason)),
         }
     }
@@ -419,6 +424,10 @@ async fn rehearse(slot: &Slot, guest: &Guest, command: &[String], defaults: &Gue
     if let Err(error) = guest.rehearse(command, defaults).await {
         tracing::debug!(sandbox = %slot.id(), error = error.message, ?command, "not rehearsed");
     }
+}
+
+fn ended_on_its_way(reason: &str) -> End {
+    End::Failed(format!("it ended while it booted: {reason}"))
 }
 
 async fn boot_failed(what: &str, machine: &dyn Machine) -> End {

@@ -89,6 +89,8 @@ impl fmt::Display for Devices {
 pub struct FrozenMemory {
     /// The guest's memory, page for page.
     pub ram: PathBuf,
+    /// What was changed of it since, where it does not hold all.
+    pub changed: Option<PathBuf>,
     /// Processors and devices.
     pub state: PathBuf,
 }
@@ -223,9 +225,9 @@ pub trait Machine: Send + Sync {
     }
 
     /// Freezes the machine into files in `target`, a folder that is there, empty, and on the same file system: `base.raw`,
-    /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`. They are the machine's own by hard
-    /// links or copies of what it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure
-    /// the machine runs on.
+    /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`; of a machine that halts and has changed
+    /// little, `changed` with that, and `ram` is what it went on from. They are the machine's own by hard links or copies of what
+    /// it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure the machine runs on.
     fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
         let _ = (target, what);
         Box::pin(async { Err(VmmError::Failed("this kind of machine cannot be frozen".to_owned())) })

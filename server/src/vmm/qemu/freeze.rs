@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use super::READERS_GID;
 use super::argv::{disk_node, layer_file};
 use super::disk::empty_qcow2;
-use super::launch::link;
+use super::launch::{Taken, link};
 use super::machine::QemuMachine;
 use super::merge::lowest;
 use super::process::Account;
@@ -28,6 +28,13 @@ use crate::vmm::{Freeze, Frozen, Machine as _, VmmError};
 
 /// Where QEMU writes the state, in the machine's directory.
 const STATE: &str = "state";
+
+/// What a machine that halts has changed of its memory, in the frozen machine's folder.
+const CHANGED: &str = "changed";
+
+/// How much a machine may have changed to be written as its changes, in bytes. They are put back before it goes on, at about a
+/// gigabyte a second; the pages of a whole copy are read when they are used.
+const FEW_CHANGES: u64 = 128 << 20;
 
 #[derive(Deserialize)]
 struct BlockDevice {
@@ -66,7 +73,13 @@ fn account_of(pid: u32) -> io::Result<Option<Account>> {
 /// Gives a frozen file to all machines that it will be linked to. QEMU before 9.0 opens memory for writing though it only
 /// ever changes copies.
 fn give_to_readers(path: &Path, mode: u32) -> io::Result<()> {
-    if rustix::process::geteuid().is_root() {
+    let metadata = std::fs::metadata(path)?;
+    let is_root = rustix::process::geteuid().is_root();
+    if metadata.mode() & 0o777 == mode && (!is_root || (metadata.uid(), metadata.gid()) == (0, READERS_GID)) {
+        // Of a machine that this one went on from: others may be mapping it.
+        return Ok(());
+    }
+    if is_root {
         chown(path, Some(0), Some(READERS_GID))?;
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
@@ -83,9 +96,15 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 impl QemuMachine {
     /// Takes frozen processors and devices in and lets the guest go on.
-    pub(super) async fn take_in(&self, state: &File) -> Result<(), VmmError> {
+    pub(super) async fn take_in(&self, frozen: Taken) -> Result<(), VmmError> {
         use std::os::fd::AsRawFd as _;
+        let Taken { state, changed } = frozen;
+        // Its greeting says that it has mapped its memory.
         let qmp = self.qmp().await?;
+        if let Some(changed) = changed {
+            let (pid, ram) = (self.pid(), self.dir().join("ram"));
+            blocking("the guest's memory", move || ram::restore_changed(pid, &ram, changed)).await?;
+        }
         let mut events = qmp.events()?;
         let capabilities = json!({ "capabilities": [{ "capability": "events", "state": true }] });
         qmp.execute::<IgnoredAny>("migrate-set-capabilities", Some(capabilities)).await?;
@@ -130,7 +149,8 @@ impl QemuMachine {
     async fn freeze_above(&self, top: usize, target: PathBuf, what: Freeze) -> Result<Frozen, VmmError> {
         let dir = self.dir().to_owned();
         let (pid, from, to) = (self.pid(), dir.clone(), target.clone());
-        blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
+        let memory =
+            blocking("the frozen machine's folder", move || prepare(pid, &from, &to, top, what)).await?;
         if what != Freeze::Halt {
             self.add_layer(top + 1).await?;
         }
@@ -139,7 +159,7 @@ impl QemuMachine {
         if halts {
             self.qmp().await?.execute::<IgnoredAny>("stop", None).await?;
         }
-        let taken = self.take(&target, top, what).await;
+        let taken = self.take(top, what, memory).await;
         if halts && (what != Freeze::Halt || taken.is_err()) {
             self.run_on().await?;
         }
@@ -173,20 +193,21 @@ impl QemuMachine {
     }
 
     /// What happens while the guest stands still.
-    async fn take(&self, target: &Path, top: usize, what: Freeze) -> Result<(), VmmError> {
+    async fn take(&self, top: usize, what: Freeze, memory: Option<Memory>) -> Result<(), VmmError> {
         let qmp = self.qmp().await?;
         if what != Freeze::Halt {
             let next = disk_node(top + 1);
             let arguments = json!({ "node": disk_node(top), "overlay": next });
             qmp.execute::<IgnoredAny>("blockdev-snapshot", Some(arguments)).await?;
         }
-        if what != Freeze::Disk {
+        if let Some(memory) = memory {
             let arguments = json!({ "filename": STATE, "live": true });
             let saved = qmp.execute::<IgnoredAny>("xen-save-devices-state", Some(arguments)).await;
             saved.map_err(|error| self.unsaved(error))?;
-            let (pid, own, copy) = (self.pid(), self.dir().join("ram"), target.join("ram"));
-            blocking("the guest's memory", move || {
-                ram::copy_changed(pid, &own, &OpenOptions::new().write(true).open(copy)?)
+            let (pid, own) = (self.pid(), self.dir().join("ram"));
+            blocking("the guest's memory", move || match memory {
+                Memory::Copy(copy) => ram::copy_changed(pid, &own, &copy),
+                Memory::Changes(file) => ram::save_changed(pid, &own, file),
             })
             .await?;
         }
@@ -238,8 +259,30 @@ impl QemuMachine {
     }
 }
 
-/// All that can be done before the guest stands still.
-fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<()> {
+/// Where what a machine changed of its memory goes.
+enum Memory {
+    /// Onto a copy of what it went on from.
+    Copy(File),
+    /// Into a file of its own, beside what it went on from.
+    Changes(File),
+}
+
+impl Memory {
+    fn prepare(pid: u32, dir: &Path, target: &Path, what: Freeze) -> io::Result<Self> {
+        let new = |name| OpenOptions::new().write(true).create_new(true).mode(0o600).open(target.join(name));
+        let ram = dir.join("ram");
+        if what == Freeze::Halt && ram::changed_bytes(pid, &ram)? <= FEW_CHANGES {
+            link(&ram, &target.join("ram"))?;
+            return Ok(Self::Changes(new(CHANGED)?));
+        }
+        let copy = new("ram")?;
+        sparse::copy(&File::open(ram)?, &copy)?;
+        Ok(Self::Copy(copy))
+    }
+}
+
+/// All that can be done before the guest stands still; answers where its memory goes, if it is wanted.
+fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io::Result<Option<Memory>> {
     for name in ["base.raw", "vmlinux", "initrd"] {
         link(&dir.join(name), &target.join(name))?;
     }
@@ -250,13 +293,12 @@ fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io:
         remove_if_there(&next)?;
         make_layer(&next, std::fs::metadata(dir.join("base.raw"))?.len(), account)?;
     }
-    if what != Freeze::Disk {
-        remove_if_there(&dir.join(STATE))?;
-        make_file(&dir.join(STATE), account)?;
-        let copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target.join("ram"))?;
-        sparse::copy(&File::open(dir.join("ram"))?, &copy)?;
+    if what == Freeze::Disk {
+        return Ok(None);
     }
-    Ok(())
+    remove_if_there(&dir.join(STATE))?;
+    make_file(&dir.join(STATE), account)?;
+    Memory::prepare(pid, dir, target, what).map(Some)
 }
 
 /// What is left to do once the guest runs again.

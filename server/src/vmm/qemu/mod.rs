@@ -85,12 +85,13 @@ impl Qemu {
         };
         // The process comes back inside its guard: where nobody waits for it any more, it ends.
         let unproven = tokio::task::spawn_blocking(move || launch.run());
-        let unproven = unproven.await.map_err(|error| VmmError::Failed(error.to_string()))??;
+        let mut unproven = unproven.await.map_err(|error| VmmError::Failed(error.to_string()))??;
+        let frozen = unproven.frozen.take();
         // Its greeting says that QEMU took its command line.
         let proven = async {
             let machine = unproven.machine();
-            match &unproven.state {
-                Some(state) => timeout(INCOMING, machine.take_in(state)).await.map_err(|_| {
+            match frozen {
+                Some(frozen) => timeout(INCOMING, machine.take_in(frozen)).await.map_err(|_| {
                     VmmError::Failed("QEMU did not take the frozen memory in in time".to_owned())
                 })?,
                 None => machine.qmp().await.map(drop),
