@@ -168,7 +168,9 @@ async fn has(machine: &Sandbox, path: &str) -> bool {
 /// What curl in a machine prints, or how it fails, at once.
 async fn curl(machine: &Sandbox, args: &[&str]) -> Result<String, i32> {
     let began = Instant::now();
-    let command = Command::new("curl").args(["--silent", "--show-error", "--max-time", "30"]).args(args.iter().copied());
+    let command = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "30"])
+        .args(args.iter().copied());
     let result = machine.run(command).await.unwrap();
     if result.exit_code == 0 {
         return Ok(String::from_utf8(result.stdout).unwrap());
@@ -185,8 +187,7 @@ async fn event(machine: &Sandbox, what: &str, is_it: impl Fn(&NetworkEvent) -> b
     let mut cursor = None;
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let (events, next) =
-            machine.network_events(cursor.as_deref(), Duration::from_secs(5)).await.unwrap();
+        let (events, next) = machine.network_events(cursor.as_deref(), Duration::from_secs(5)).await.unwrap();
         if let Some(event) = events.into_iter().find(&is_it) {
             return event;
         }
@@ -274,7 +275,9 @@ async fn what_is_open(world: &World, machine: &Sandbox) {
     assert!(opened.bytes_in > 5 && opened.bytes_out > 5, "{opened:?}");
     // Whatever is asked for: private and link-local addresses, and the host's other ports.
     let port = world.server.as_ref().unwrap().port();
-    for host in ["10.1.2.3:80", "169.254.169.254:80", &format!("{}:{port}", world.page.ip()), "[fe80::1%25eth0]:80"] {
+    for host in
+        ["10.1.2.3:80", "169.254.169.254:80", &format!("{}:{port}", world.page.ip()), "[fe80::1%25eth0]:80"]
+    {
         assert_eq!(curl(machine, &[&format!("http://{host}/")]).await, Err(7), "{host}");
     }
     let metadata = Some("169.254.169.254".parse().unwrap());
@@ -288,7 +291,7 @@ fn a_gateway_may_do_little(world: &World, machine: &Sandbox) {
     let gateway = world.gateway(machine).unwrap();
     assert_eq!((status(gateway, "NoNewPrivs:").as_str(), status(gateway, "Seccomp:").as_str()), ("1", "2"));
     if rustix::process::geteuid().is_root() {
-        let monitor = machine_processes(world.dir.path()).into_iter();
+        let mut monitor = machine_processes(world.dir.path()).into_iter();
         let monitor = monitor.find(|(pid, id)| id == machine.id() && *pid != gateway).unwrap().0;
         assert_ne!(status(gateway, "Uid:"), status(monitor, "Uid:"));
         assert!(!status(gateway, "Uid:").starts_with("0\t"));

@@ -57,6 +57,8 @@ pub fn set(up: bool) -> io::Result<()> {
         for family in ["ipv4", "ipv6"] {
             fs::write(format!("/proc/sys/net/{family}/conf/all/ignore_routes_with_linkdown"), "1")?;
         }
+        // No link-local address: there are no neighbours, and what is sent from it would go unanswered.
+        fs::write("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "1")?;
     }
     let netlink = Netlink::open(None)?;
     netlink.ask(set_link(index, up))?;

@@ -115,7 +115,7 @@ impl Network {
         let Some(Task { orders, stop, ended }) = task else { return };
         drop(orders);
         // The task is gone where the machine is.
-        drop(stop.send(()));
+        tell(stop);
         if let Err(error) = ended.await {
             tracing::error!(%error, "a gateway's keeper failed");
         }
@@ -287,9 +287,9 @@ impl Keeper {
                     order = self.orders.recv() => match order {
                         Some(Order::Policy(policy, done)) => {
                             self.way.policy = policy;
-                            drop(done.send(()));
+                            tell(done);
                         }
-                        Some(Order::Count(done)) => drop(done.send(())),
+                        Some(Order::Count(done)) => tell(done),
                         None => return,
                     },
                     _ = &mut stopped => return,
@@ -384,7 +384,7 @@ impl Keeper {
                 Some(Ok(FromGateway::Counters(counters))) => {
                     late = None;
                     self.count(counters);
-                    counts.drain(..).for_each(|done| drop(done.send(())));
+                    counts.drain(..).for_each(tell);
                     if lock(&self.ledger).is_busy() {
                         counting.get_or_insert_with(|| Instant::now() + COUNT_EVERY);
                     }
@@ -392,7 +392,7 @@ impl Keeper {
                 Some(Ok(FromGateway::PolicySet)) => {
                     late = None;
                     if !policies.is_empty() {
-                        drop(policies.remove(0).send(()));
+                        tell(policies.remove(0));
                     }
                 }
                 // The policy was checked before: another one was put in place than is meant.
@@ -432,6 +432,11 @@ impl Keeper {
     fn count(&self, counters: NetworkCounters) {
         lock(&self.ledger).count(counters);
     }
+}
+
+/// Says that something is done; whoever wanted to know may be gone.
+fn tell(done: oneshot::Sender<()>) {
+    let _ = done.send(());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

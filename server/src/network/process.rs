@@ -245,7 +245,8 @@ impl Entry {
     fn confine(&self) -> io::Result<()> {
         rustix::process::fchdir(self.working_dir.as_fd())?;
         rustix::process::setsid()?;
-        let score = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let score =
+            rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
         rustix::io::write(score, OOM_SCORE)?;
         if let Some(entrance) = &self.cgroup {
             rustix::io::write(entrance, b"0")?;

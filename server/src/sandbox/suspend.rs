@@ -25,7 +25,7 @@ use super::manager::{Sandboxes, internal};
 use super::network::require_card;
 use super::order::{Order, Wish};
 use super::origin::Origin;
-use super::record::{End, Record};
+use super::record::End;
 use super::slot::Slot;
 use crate::snapshot::{Contents, Folder, delete, delete_others};
 use crate::store::Expect;

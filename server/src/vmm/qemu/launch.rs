@@ -123,7 +123,10 @@ impl Drop for Unproven {
 }
 
 /// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent and, if it has one, network card, listening.
-fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 2], Option<UnixListener>)> {
+fn prepare(
+    spec: &MachineSpec,
+    account: Option<Account>,
+) -> io::Result<(u64, [UnixListener; 2], Option<UnixListener>)> {
     let named = |name: &str| spec.dir.join(name);
     for (source, name) in [(&spec.rootfs, "base.raw"), (&spec.vmlinux, "vmlinux"), (&spec.initrd, "initrd")] {
         link(source, &named(name))?;
