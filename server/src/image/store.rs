@@ -185,6 +185,7 @@ pub(crate) fn write_fake(dir: &Path, tag: &str) -> String {
         user: "agent".into(),
         cwd: "/workspace".into(),
         warm: Vec::new(),
+        devices: crate::vmm::Devices::NOW,
         min_memory_mb: 128,
     };
     let digest = manifest.digest().unwrap();
