@@ -335,6 +335,31 @@ async fn sh(guest: &Guest, script: &str) -> String {
     String::from_utf8(text).unwrap()
 }
 
+/// What was frozen before machines had a network card goes on without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_of_the_first_devices_goes_on_with_them() {
+    let (host, qemu) = (Host::new(), qemu().await);
+    let devices = Devices::default();
+    let first = qemu.start(MachineSpec { devices, ..host.spec("sbx_0") }).await.unwrap();
+    let guest = boot(first.as_ref()).await;
+    guest.configure(&config()).await.unwrap();
+    sh(&guest, "echo here >/dev/shm/mark").await;
+    assert_eq!(first.network_socket(), None);
+    let folder = host.machines.parent().unwrap().join("frozen");
+    std::fs::create_dir(&folder).unwrap();
+    let layers = first.freeze(folder.clone(), Freeze::Memory).await.unwrap().layers;
+    let spec = MachineSpec { devices, ..frozen(&host, "sbx_1", &folder, layers) };
+    let fork = qemu.start(spec).await.unwrap();
+    let guest = boot(fork.as_ref()).await;
+    guest.configure(&config()).await.unwrap();
+    assert_eq!(sh(&guest, "cat /dev/shm/mark").await, "here\n");
+    assert_eq!(sh(&guest, "ls /sys/class/net").await, "lo\n");
+    let error = guest.configure(&GuestConfig { network: true, ..config() }).await.unwrap_err();
+    assert!(error.message.contains("no network card"), "{error:?}");
+    first.kill().await.unwrap();
+    fork.kill().await.unwrap();
+}
+
 /// Memory, disk and processes of a fork of a fork of a fork are what they were, and nobody sees what another writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn forks_go_on_where_the_original_stood() {

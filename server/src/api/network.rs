@@ -9,7 +9,7 @@ use forkyard_protocol::{KeyInfo, NetworkEventList, NetworkInfo, NetworkPolicy, S
 use super::request::{json, query, sandbox_id};
 use super::sandboxes::MAX_WAIT_MS;
 use super::{Api, ApiResult};
-use crate::action::Action;
+use crate::action::{Action, NetworkCall};
 
 /// Shows what a machine may reach, and what went through.
 #[utoipa::path(
@@ -24,7 +24,7 @@ pub async fn get(
     Extension(caller): Extension<KeyInfo>,
     Path(id): Path<String>,
 ) -> ApiResult {
-    api.perform(&caller, Action::GetNetwork(sandbox_id(&id)?)).await
+    api.perform(&caller, Action::Network(sandbox_id(&id)?, NetworkCall::Get)).await
 }
 
 /// Has a machine reach something else; connections that it may no longer have are reset before the answer. One that is suspended
@@ -44,7 +44,7 @@ pub async fn set(
     body: Body,
 ) -> ApiResult {
     let (id, policy) = (sandbox_id(&id)?, json(body).await?);
-    api.perform(&caller, Action::SetNetwork(id, policy)).await
+    api.perform(&caller, Action::Network(id, NetworkCall::Set(policy))).await
 }
 
 /// Lists what happened on a machine's network, oldest first.
@@ -64,5 +64,5 @@ pub async fn events(
     let query = query(&uri, &["cursor", "wait_ms"])?;
     let cursor = query.text("cursor")?.map(str::to_owned);
     let wait = Duration::from_millis(query.number("wait_ms", 0)?.min(MAX_WAIT_MS));
-    api.perform(&caller, Action::NetworkEvents(sandbox_id(&id)?, cursor, wait)).await
+    api.perform(&caller, Action::Network(sandbox_id(&id)?, NetworkCall::Events(cursor, wait))).await
 }

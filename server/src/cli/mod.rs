@@ -48,7 +48,7 @@ impl Cli {
             Command::Image(args) => Runtime::new()?.block_on(image::run(args))?,
             // It confines itself, which a runtime's threads would escape.
             Command::Gateway { dir } => {
-                gateway::run().with_context(|| format!("the gateway of {}", dir.display()))?
+                gateway::run().with_context(|| format!("the gateway of {}", dir.display()))?;
             }
             Command::ProbeKvm => crate::vmm::probe::run_child(),
         }

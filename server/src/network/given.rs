@@ -134,7 +134,7 @@ mod tests {
         ]);
         let kept = |operator: Operator| {
             let all = all.clone();
-            async move { reachable(all, &operator).await.into_keys().collect::<Vec<_>>().join("") }
+            async move { reachable(all, &operator).await.into_keys().collect::<String>() }
         };
         let nothing = Operator::default();
         assert_eq!(kept(nothing).await, "BD");

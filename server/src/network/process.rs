@@ -1,6 +1,5 @@
 //! A gateway's process: started without anything that it does not need, found again by the next server.
 
-use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
@@ -166,7 +165,7 @@ impl Process {
 }
 
 /// Ends every gateway of a machine below this folder that is not among `keep`, whoever started it. Blocks.
-pub fn sweep(settings: &NetworkSettings, machines_dir: &Path, keep: &HashSet<SandboxId>) -> io::Result<()> {
+pub fn sweep(settings: &NetworkSettings, machines_dir: &Path, keep: &[SandboxId]) -> io::Result<()> {
     let machines_dir = &machines_dir.canonicalize()?;
     for (pid, dir) in gateways()? {
         let dir = Path::new(&dir);

@@ -121,3 +121,20 @@ pub(super) fn require_card(policy: &NetworkPolicy, devices: Devices) -> Result<(
                    from its image, or let it reach nothing";
     Err(ErrorBody::new(ErrorCode::FailedPrecondition, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_card_is_given_no_network() {
+        let open = NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() };
+        // What records of before devices were counted are read as.
+        let old: Devices = serde_json::from_str::<Option<Devices>>("null").unwrap().unwrap_or_default();
+        let error = require_card(&open, old).unwrap_err();
+        assert_eq!(error.code, ErrorCode::FailedPrecondition);
+        assert!(error.message.contains("make it anew from its image"), "{error:?}");
+        require_card(&NetworkPolicy::default(), old).unwrap();
+        require_card(&open, Devices::NOW).unwrap();
+    }
+}

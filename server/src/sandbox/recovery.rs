@@ -61,7 +61,7 @@ impl Sandboxes {
         let (settings, dir) = (self.settings.network.clone(), self.settings.machines_dir.clone());
         let with_network =
             left.iter().filter(|slot| keep.contains(slot.id()) && slot.record().network.allows_anything());
-        let with_network = with_network.map(|slot| slot.id().clone()).collect();
+        let with_network: Vec<_> = with_network.map(|slot| slot.id().clone()).collect();
         let swept = spawn_blocking(move || network::sweep(&settings, &dir, &with_network)).await;
         swept.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         for id in self.vmm.sweep(&self.settings.machines_dir, &keep).await? {
