@@ -24,7 +24,7 @@ use super::merge::lowest;
 use super::process::Account;
 use super::ram;
 use crate::sparse;
-use crate::vmm::{Freeze, Frozen, Machine as _, VmmError};
+use crate::vmm::{Freeze, Frozen, Machine as _, VmmError, socket};
 
 /// Where QEMU writes the state, in the machine's directory.
 const STATE: &str = "state";
@@ -105,24 +105,43 @@ impl QemuMachine {
             let (pid, ram) = (self.pid(), self.dir().join("ram"));
             blocking("the guest's memory", move || ram::restore_changed(pid, &ram, changed)).await?;
         }
+        self.await_network().await?;
         let mut events = qmp.events()?;
         let capabilities = json!({ "capabilities": [{ "capability": "events", "state": true }] });
         qmp.execute::<IgnoredAny>("migrate-set-capabilities", Some(capabilities)).await?;
         let uri = format!("fd:{}", state.as_raw_fd());
         qmp.execute::<IgnoredAny>("migrate-incoming", Some(json!({ "uri": uri }))).await?;
         loop {
-            let event = events.recv().await.map_err(|error| VmmError::Failed(error.to_string()))?;
+            let event = match events.recv().await {
+                Ok(event) => event,
+                Err(error) => return Err(self.explained(&error.to_string()).await),
+            };
             match event.data["status"].as_str().filter(|_| event.name == "MIGRATION") {
                 Some("completed") => break,
-                Some("failed") => {
-                    return Err(VmmError::Failed(
-                        "QEMU refused the frozen state; its log says why".to_owned(),
-                    ));
-                }
+                Some("failed") => return Err(self.explained("QEMU refused the frozen state").await),
                 _ => {}
             }
         }
         self.run_on().await
+    }
+
+    /// Waits until QEMU listens for its network card's other end, as a connection shows. It begins to in a thread of its own, and a
+    /// frame before that ends it with a segmentation fault; it has the card send one itself where a machine goes on, so one start
+    /// in dozens died of it on a busy host (7.2, `net/stream.c`).
+    async fn await_network(&self) -> Result<(), VmmError> {
+        let Some(path) = self.network_socket() else { return Ok(()) };
+        let mut events = self.qmp().await?.events()?;
+        let failed = |error: &dyn std::fmt::Display| format!("the network card's socket: {error}");
+        let connection = socket::connect(&path).await.map_err(|error| VmmError::Failed(failed(&error)))?;
+        let mut connection = Some(connection);
+        loop {
+            match events.recv().await {
+                Ok(event) if event.name == "NETDEV_STREAM_CONNECTED" => drop(connection.take()),
+                Ok(event) if event.name == "NETDEV_STREAM_DISCONNECTED" => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(self.explained(&failed(&error)).await),
+            }
+        }
     }
 
     /// Lets a guest that stands still run.

@@ -73,11 +73,13 @@ impl QemuMachine {
             },
             reason = self.process.exited() => return Err(VmmError::Failed(reason)),
         };
-        // A monitor that hangs up mostly does so as its process ends, whose own words say more.
-        match timeout(LAST_WORDS, self.process.exited()).await {
-            Ok(reason) => Err(VmmError::Failed(reason)),
-            Err(_) => Err(error),
-        }
+        Err(self.explained(&error.to_string()).await)
+    }
+
+    /// What is known of a failure: a monitor that hangs up mostly does so as its process ends, whose own words say more.
+    pub(super) async fn explained(&self, failure: &str) -> VmmError {
+        let ended = timeout(LAST_WORDS, self.process.exited()).await;
+        VmmError::Failed(ended.unwrap_or_else(|_| failure.to_owned()))
     }
 
     /// The directory that all it writes lies in.
