@@ -1,7 +1,7 @@
 """Two twins, two policies: one may fetch a page from one host and nothing else, the other nothing at all.
 
-The page is served by this program, on an address of this host's. No machine reaches its host unless the operator opens an
-address, so the server must run with ``--network-allow ADDRESS:8137`` (``make demo`` does; this program says which).
+The page is served by this program, on an address of this host's. No machine reaches its host unless the operator opens
+an address, so the server must run with ``--network-allow ADDRESS:8137`` (``make demo`` does; this program says which).
 
 Usage: python 04_network.py
 """

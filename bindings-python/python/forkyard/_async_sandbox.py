@@ -17,6 +17,7 @@ from . import _native
 from ._async_client import AsyncSandboxClient
 from ._async_process import AsyncProcess
 from ._creation import Creation  # sync:
+from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
     load,
@@ -37,7 +38,6 @@ from ._shared import (
     network_policy,
     raw_path,
 )
-from ._network_types import NetworkEvents, NetworkInfo
 from ._snapshot_types import CheckpointType, SnapshotInfo
 from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
 
@@ -89,7 +89,7 @@ class AsyncSandbox:
                 the key may have no more machines; the keys' lines are served in turn.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
-            allow_internet_access: Whether it may reach what no rule names. It reaches nothing unless this or `allow_out` is given.
+            allow_internet_access: Whether it may reach what no rule names. Without it and `allow_out`, nothing.
             allow_out: What it may reach whatever else is said: rules as in `NetworkPolicy`.
             deny_out: What it may not reach unless `allow_out` names it.
             max_connections: Most connections at once, 1 to 4,096. Default: the server's limit.
@@ -212,7 +212,7 @@ class AsyncSandbox:
             env: Added to the machine's environment, for processes that start in the twins.
             labels: The twins' marks. Default: the machine's.
             timeout_secs: The twins' idle time-out. Default: the machine's.
-            allow_internet_access: Where this or one of the following is given, they are all of the twins' network policy, as in
+            allow_internet_access: Where this or one of the following is given, they are all of the twins' policy, as in
                 `create`. Default: the twins may reach what the machine may.
             allow_out: The same.
             deny_out: The same.
@@ -241,7 +241,7 @@ class AsyncSandbox:
         max_connections: int | None = None,
         bandwidth_kbps: int | None = None,
     ) -> NetworkInfo:
-        """Has the machine reach something else from now on: what is given here, in the place of all that was given before.
+        """Has the machine reach something else from now on: what is given here, in place of all that was given before.
 
         Connections that it may no longer have are reset before this returns. A suspended machine finds it when it is
         resumed.
@@ -267,7 +267,8 @@ class AsyncSandbox:
 
         Args:
             cursor: Only what came after the events that had it (`NetworkEvents.cursor`).
-            wait: Seconds to wait for the next event where there is none yet, at most 60 and half of the client's time-out.
+            wait: Seconds to wait for the next event where there is none yet, at most 60 and half of the client's
+                time-out.
 
         Raises:
             InvalidArgument: The cursor is none.

@@ -28,7 +28,12 @@ from forkyard import (
 def guided(client: SandboxClient) -> Iterator[Sandbox]:
     """A machine that may reach one host."""
     with Sandbox.create(
-        "base", client=client, allow_out=["one.example:443"], deny_out=["*.example"], max_connections=7, bandwidth_kbps=800
+        "base",
+        client=client,
+        allow_out=["one.example:443"],
+        deny_out=["*.example"],
+        max_connections=7,
+        bandwidth_kbps=800,
     ) as machine:
         yield machine
 
@@ -60,7 +65,12 @@ def test_events_come_with_a_cursor(guided: Sandbox) -> None:
     first = guided.network_events(wait=10)
     refused = first.events[-1]
     assert refused.kind is NetworkEventKind.DNS_REFUSED
-    assert (refused.name, refused.rule, refused.verdict, refused.protocol) == ("other.example", "*.example", "refused", "dns")
+    assert (refused.name, refused.rule, refused.verdict, refused.protocol) == (
+        "other.example",
+        "*.example",
+        "refused",
+        "dns",
+    )
     assert abs(refused.at - time.time()) < 60
     began = time.monotonic()
     cursor = guided.network_events().cursor
@@ -105,7 +115,11 @@ def test_what_is_wrong_is_named(client: SandboxClient, guided: Sandbox) -> None:
 
 def test_a_swarms_machines_have_its_policy(client: SandboxClient) -> None:
     report = swarm_sync(
-        lambda machine, _: machine.network().policy.allow_out, [1], image="base", allow_out=["one.example"], client=client
+        lambda machine, _: machine.network().policy.allow_out,
+        [1],
+        image="base",
+        allow_out=["one.example"],
+        client=client,
     )
     assert report.results == [["one.example"]]
 
