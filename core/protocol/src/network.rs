@@ -198,7 +198,8 @@ pub struct NetworkEventList {
     pub next_cursor: Option<String>,
 }
 
-/// What went through a machine's network since its gateway started.
+/// What went through a machine's network, whatever the number of its gateways, since the server began or took the machine up; of
+/// a gateway that was there already, since that one started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
