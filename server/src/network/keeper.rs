@@ -1,34 +1,26 @@
 //! Keeps a machine's gateway: one task for each machine that has one, from the machine's start to its end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use forkyard_gateway::control::{FromGateway, ToGateway};
 use forkyard_protocol::{
     ErrorBody, ErrorCode, NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo,
-    NetworkLink, NetworkPolicy, SandboxId,
+    NetworkLink, NetworkPolicy,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::NetworkSettings;
-use super::control::Control;
 use super::ledger::{Ledger, is_cursor};
-use super::process::{CONTROL, Process};
+use super::way::{Gateway, PATIENCE, Way};
 use crate::clock::now_ms;
-use crate::guest::Guest;
-use crate::vmm::{Machine, socket};
 
 /// How long a machine is without a gateway after one died, at first and at most; each death within [`STEADY`] doubles it.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
 
 /// A gateway that lived as long was no failure of its start.
 const STEADY: Duration = Duration::from_mins(1);
-
-/// How long a gateway may take to answer, or to end when it is told to.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long after something happened the totals are asked for, and how often while connections are open: what a gateway that is
 /// killed had not said is lost.
@@ -37,22 +29,6 @@ const COUNT_EVERY: Duration = Duration::from_secs(5);
 
 /// Orders that wait for the task.
 const ORDERS: usize = 8;
-
-/// What a machine's network is made of.
-pub struct Way {
-    /// What the operator says.
-    pub settings: Arc<NetworkSettings>,
-    /// Whose it is.
-    pub id: SandboxId,
-    /// The machine's directory.
-    pub dir: PathBuf,
-    /// The machine.
-    pub machine: Arc<dyn Machine>,
-    /// Its guest.
-    pub guest: Guest,
-    /// What it may reach.
-    pub policy: NetworkPolicy,
-}
 
 enum Order {
     Policy(NetworkPolicy, oneshot::Sender<()>),
@@ -177,59 +153,6 @@ enum Next {
     Restart,
 }
 
-struct Gateway {
-    process: Process,
-    control: Control,
-}
-
-impl Way {
-    async fn plug_in(&self) {
-        if let Err(error) = self.machine.set_link(true).await {
-            tracing::warn!(sandbox = %self.id, %error, "the guest was not told that its link is up");
-        }
-    }
-
-    async fn connect(&self) -> io::Result<tokio::net::UnixStream> {
-        let socket = self.machine.network_socket().ok_or(io::ErrorKind::NotFound)?;
-        socket::connect(&socket).await
-    }
-
-    async fn start(
-        &self,
-        policy: &NetworkPolicy,
-        connection: io::Result<tokio::net::UnixStream>,
-    ) -> io::Result<Gateway> {
-        let qemu = std::os::fd::OwnedFd::from(connection?.into_std()?);
-        let (settings, id, dir, policy) =
-            (self.settings.clone(), self.id.clone(), self.dir.clone(), policy.clone());
-        let started =
-            tokio::task::spawn_blocking(move || Process::start(&settings, &id, &dir, &qemu, &policy));
-        let process = started.await.map_err(io::Error::other)??;
-        self.connected(process).await
-    }
-
-    async fn find(&self) -> io::Result<Option<Gateway>> {
-        let (settings, id, dir) = (self.settings.clone(), self.id.clone(), self.dir.clone());
-        let found = tokio::task::spawn_blocking(move || Process::find(&settings, &id, &dir));
-        match found.await.map_err(io::Error::other)?? {
-            Some(process) => self.connected(process).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Connects to a gateway; one that cannot be spoken to is ended.
-    async fn connected(&self, process: Process) -> io::Result<Gateway> {
-        let connected = timeout(PATIENCE, Control::connect(&self.dir.join(CONTROL))).await;
-        match connected.map_err(io::Error::from).and_then(|connected| connected) {
-            Ok(control) => Ok(Gateway { process, control }),
-            Err(error) => {
-                process.kill().await;
-                Err(error)
-            }
-        }
-    }
-}
-
 struct Keeper {
     way: Way,
     ledger: Arc<Mutex<Ledger>>,
@@ -258,7 +181,7 @@ impl Keeper {
                     }
                     lock(&self.ledger).link = NetworkLink::Up;
                     let died = tokio::select! {
-                        died = self.serve(&mut gateway) => Some(died),
+                        died = self.serve(&mut gateway, is_new) => Some(died),
                         _ = &mut stopped => None,
                         _ = machine.exited() => None,
                     };
@@ -332,12 +255,20 @@ impl Keeper {
     }
 
     /// Hears what the gateway says and tells it what it is to do, until one of both fails.
-    async fn serve(&mut self, gateway: &mut Gateway) -> io::Error {
+    async fn serve(&mut self, gateway: &mut Gateway, is_new: bool) -> io::Error {
         let Gateway { process, control } = gateway;
         let mut counting = Some(Instant::now() + COUNT_EVERY);
         let mut counts: Vec<oneshot::Sender<()>> = Vec::new();
         let mut policies: Vec<oneshot::Sender<()>> = Vec::new();
         let mut late: Option<Instant> = None;
+        if !is_new {
+            // The server before may have ended between noting a policy and putting it in place.
+            policies.push(oneshot::channel().0);
+            late = Some(Instant::now() + PATIENCE);
+            if let Err(error) = control.say(&ToGateway::Policy(self.way.policy.clone())).await {
+                return error;
+            }
+        }
         loop {
             let heard = tokio::select! {
                 heard = control.hear() => Some(heard),

@@ -8,6 +8,7 @@ mod given;
 mod keeper;
 mod ledger;
 mod process;
+mod way;
 
 use std::path::PathBuf;
 
@@ -16,9 +17,10 @@ use forkyard_gateway::policy::Operator;
 use forkyard_protocol::NetworkPolicy;
 
 pub use self::given::{Given, given_to_guests, of_environment, reachable};
-pub use self::keeper::{Network, Way};
+pub use self::keeper::Network;
 pub use self::ledger::MAX_EVENTS;
 pub use self::process::sweep;
+pub use self::way::Way;
 use crate::vmm::qemu::cgroup::Cgroups;
 
 /// What the operator says of all machines' networks.
