@@ -40,7 +40,7 @@ impl Server {
     pub async fn start_with(port: u16, images: &Path, dir: &Path, more: &[String]) -> Self {
         let mut process = Program::new(env!("CARGO_BIN_EXE_forkyard"))
             .args(["serve", "--accelerator", "tcg", "--listen", &format!("127.0.0.1:{port}")])
-            .args(["--memory-mb", "8000"])
+            .args(["--memory-mb", "12000"])
             .arg("--data-dir")
             .arg(dir)
             .arg("--image-dir")
