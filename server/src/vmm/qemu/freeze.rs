@@ -322,11 +322,13 @@ fn prepare(pid: u32, dir: &Path, target: &Path, top: usize, what: Freeze) -> io:
 
 /// What is left to do once the guest runs again.
 fn finish(dir: &Path, target: &Path, layers: RangeInclusive<usize>, what: Freeze) -> io::Result<()> {
-    let top = layers.end() - layers.start();
     for (number, layer) in layers.enumerate() {
-        link(&dir.join(layer_file(layer)), &target.join(layer_file(number)))?;
+        let given = target.join(layer_file(number));
+        link(&dir.join(layer_file(layer)), &given)?;
+        // Not the top alone: a server that was killed, or failed, just after it closed one has given it to nobody, and no machine
+        // of another account could be made of what comes after.
+        give_to_readers(&given, 0o440)?;
     }
-    give_to_readers(&target.join(layer_file(top)), 0o440)?;
     if what != Freeze::Disk {
         std::fs::rename(dir.join(STATE), target.join(STATE))?;
         give_to_readers(&target.join(STATE), 0o440)?;
@@ -340,5 +342,29 @@ pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a server leaves them that was killed once the guest wrote to the next layer: one that was frozen before and is given to
+    /// all, one that nobody was given, and the top.
+    #[test]
+    fn a_layer_that_a_killed_server_closed_is_given_to_all_with_the_next() {
+        let (dir, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for layer in 0..3 {
+            make_file(&dir.path().join(layer_file(layer)), None).unwrap();
+        }
+        give_to_readers(&dir.path().join(layer_file(0)), 0o440).unwrap();
+        finish(dir.path(), target.path(), 0..=2, Freeze::Disk).unwrap();
+        for layer in 0..3 {
+            let metadata = std::fs::metadata(target.path().join(layer_file(layer))).unwrap();
+            assert_eq!(metadata.mode() & 0o777, 0o440, "layer {layer}");
+            if rustix::process::geteuid().is_root() {
+                assert_eq!((metadata.uid(), metadata.gid()), (0, READERS_GID), "layer {layer}");
+            }
+        }
     }
 }
