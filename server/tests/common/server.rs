@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use forkyard::{Client, CreateSandbox};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The program.
+pub const FORKYARD: &str = env!("CARGO_BIN_EXE_forkyard");
+
 /// A server that runs; ended when this is dropped.
 pub struct Server {
     process: Child,
@@ -38,7 +41,18 @@ impl Server {
 
     /// The same, with more arguments.
     pub async fn start_with(port: u16, images: &Path, dir: &Path, more: &[String]) -> Self {
-        let mut process = Program::new(env!("CARGO_BIN_EXE_forkyard"))
+        Self::start_by(Program::new(FORKYARD), port, images, dir, more).await
+    }
+
+    /// The same, by a program that runs what its last arguments say, or is it.
+    pub async fn start_by(
+        mut program: Program,
+        port: u16,
+        images: &Path,
+        dir: &Path,
+        more: &[String],
+    ) -> Self {
+        let mut process = program
             .args(["serve", "--accelerator", "tcg", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--memory-mb", "12000"])
             .arg("--data-dir")

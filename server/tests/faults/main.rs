@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod full_disk;
 mod machines_killed;
 mod server_killed;
 mod streams;

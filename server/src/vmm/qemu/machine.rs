@@ -16,6 +16,7 @@ use super::argv::NETWORK_CARD;
 use super::launch::NETWORK;
 use super::process::Process;
 use super::qmp::{Event, Qmp};
+use super::stalled::{Stalled, is_stall};
 use crate::vmm::{Freeze, Frozen, Machine, VmmError};
 
 /// Bytes of the guest's console that an error shows.
@@ -31,10 +32,10 @@ pub struct QemuMachine {
     process: Arc<Process>,
     monitor: OnceCell<Monitor>,
     /// Held while it is frozen; whether it was left standing still.
-    pub(super) halted: Mutex<bool>,
+    pub(super) halted: Arc<Mutex<bool>>,
 }
 
-/// A connection to a machine's monitor, and the task that hears its guest's end.
+/// A connection to a machine's monitor, and the task that hears what becomes of its guest.
 struct Monitor {
     qmp: Arc<Qmp>,
     guests_end: watch::Receiver<Option<String>>,
@@ -48,9 +49,10 @@ impl Drop for Monitor {
     }
 }
 
+/// What `query-status` answers.
 #[derive(Deserialize)]
-struct Status {
-    status: String,
+pub(super) struct Status {
+    pub(super) status: String,
 }
 
 impl QemuMachine {
@@ -60,7 +62,7 @@ impl QemuMachine {
             dir,
             process: Arc::new(process),
             monitor: OnceCell::new(),
-            halted: Mutex::new(false),
+            halted: Arc::default(),
         })
     }
 
@@ -101,7 +103,9 @@ impl QemuMachine {
     async fn connect(&self) -> Result<Monitor, VmmError> {
         let (qmp, events) = Qmp::connect(&self.dir.join("qmp")).await?;
         let (qmp, (sender, guests_end)) = (Arc::new(qmp), watch::channel(None));
-        let listener = tokio::spawn(attend_guests_end(qmp.clone(), events, self.process.clone(), sender));
+        let stalled =
+            Stalled::new(self.sandbox_id.clone(), qmp.clone(), self.dir.clone(), self.halted.clone());
+        let listener = tokio::spawn(attend(qmp.clone(), events, self.process.clone(), stalled, sender));
         Ok(Monitor { qmp, guests_end, listener })
     }
 
@@ -191,21 +195,28 @@ impl Machine for QemuMachine {
     }
 }
 
-/// Waits for the guest to end, takes down its last words, and ends QEMU.
-async fn attend_guests_end(
+/// Waits for the guest to end, takes down its last words, and ends QEMU. Meanwhile it has a guest go on that a full disk stopped.
+async fn attend(
     qmp: Arc<Qmp>,
     mut events: broadcast::Receiver<Event>,
     process: Arc<Process>,
+    mut stalled: Stalled,
     end: watch::Sender<Option<String>>,
 ) {
+    stalled.look().await;
     let what = loop {
-        match events.recv().await {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = stalled.goes_on() => continue,
+        };
+        match event {
+            Ok(event) if is_stall(&event) => stalled.stands(),
             Ok(event) => {
                 if let Some(what) = end_of_guest(&event) {
                     break what;
                 }
             }
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => stalled.look().await,
             Err(broadcast::error::RecvError::Closed) => return,
         }
     };

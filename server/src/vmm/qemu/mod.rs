@@ -11,6 +11,7 @@ mod process;
 mod qmp;
 mod ram;
 mod scan;
+mod stalled;
 mod tsc;
 mod version;
 
