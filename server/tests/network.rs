@@ -4,10 +4,10 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::server::{Machines, Server, free_port, machine_processes, process_of, small, until};
+use common::server::{Machines, Server, free_port, gateways, machine_processes, process_of, small, until};
 use forkyard::{
     Client, Command, CreateSandbox, ErrorCode, ForkSandbox, NetworkEvent, NetworkEventKind, NetworkLink,
     NetworkPolicy, Sandbox,
@@ -194,21 +194,6 @@ async fn event(machine: &Sandbox, what: &str, is_it: impl Fn(&NetworkEvent) -> b
         assert!(Instant::now() < deadline, "no event of {what}");
         cursor = next;
     }
-}
-
-/// The gateways of machines in a data directory, with the machines' ids.
-fn gateways(dir: &Path) -> Vec<(Pid, String)> {
-    let machines = dir.join("machines").canonicalize().unwrap();
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let found = entries.filter_map(|entry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        let mut words = line.split('\0');
-        let is_one = words.next()? == "forkyard" && words.next()? == "gateway";
-        let id = Path::new(words.next()?).strip_prefix(&machines).ok()?.to_str()?.to_owned();
-        is_one.then_some((pid, id))
-    });
-    found.collect()
 }
 
 /// What these processes hold of the host, by its own account.
