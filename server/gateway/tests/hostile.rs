@@ -1,0 +1,102 @@
+//! What a guest or a server does that means harm, as far as it takes more than one packet.
+
+mod support;
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use forkyard_gateway::address::GATEWAY_IPV4;
+use forkyard_gateway::policy::Operator;
+use forkyard_protocol::{NetworkEventKind, NetworkPolicy};
+use support::{World, addresses, query, udp, udp_payload, upstream_that};
+
+const RESOLVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(GATEWAY_IPV4), 53);
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const INSIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
+
+/// Two servers with the same port, the second where nobody may go.
+fn pair_of_servers() -> (TcpListener, TcpListener) {
+    loop {
+        let first = TcpListener::bind((PUBLIC, 0)).unwrap();
+        if let Ok(second) = TcpListener::bind((INSIDE, first.local_addr().unwrap().port())) {
+            second.set_nonblocking(true).unwrap();
+            return (first, second);
+        }
+    }
+}
+
+fn nobody_came(listener: &TcpListener) {
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody came");
+}
+
+#[test]
+fn a_name_that_is_given_another_address_leads_nowhere_new() {
+    let (public, inside) = pair_of_servers();
+    let port = public.local_addr().unwrap().port();
+    let dns = upstream_that(|turn| (if turn == 0 { PUBLIC } else { INSIDE }, 0));
+    let by_name = |name: &str| NetworkPolicy { allow_out: vec![name.to_owned()], ..NetworkPolicy::default() };
+    let operator = Operator { extra_allow: vec![PUBLIC.to_string()], ..Operator::default() };
+    let mut world = World::start(by_name("rebind.example"), operator, vec![dns]);
+    let ask = |world: &mut World| {
+        world.guest.frame(&udp(5353, RESOLVER, &query("rebind.example")));
+        addresses(&world.guest.frame_where(udp_payload).2)
+    };
+    // Before anybody asked, no address is the name's.
+    let early = world.guest.connect((PUBLIC, port).into());
+    world.guest.until("refused", |guest| guest.is_closed(early));
+
+    assert_eq!(ask(&mut world), [PUBLIC]);
+    let connection = world.guest.established((PUBLIC, port).into());
+    world.guest.send(connection, b"GET / HTTP/1.1\r\nHost: rebind.example\r\n\r\n");
+    let mut came = [0; 14];
+    public.accept().unwrap().0.read_exact(&mut came).unwrap();
+    assert_eq!(&came, b"GET / HTTP/1.1");
+
+    let mut control = world.server();
+    assert_eq!(ask(&mut world), [] as [Ipv4Addr; 0], "its time is up, and what it has become is kept back");
+    let inward = world.guest.connect((INSIDE, port).into());
+    world.guest.until("refused", |guest| guest.is_closed(inward));
+    nobody_came(&inside);
+    let refused =
+        std::iter::from_fn(|| Some(control.event())).find(|event| event.address == Some(INSIDE.into()));
+    assert_eq!(refused.unwrap().name.as_deref(), Some("rebind.example"));
+
+    // What a name was given counts for no other policy than one of that name.
+    control.set_policy(by_name("other.example"));
+    let late = world.guest.connect((PUBLIC, port).into());
+    world.guest.until("refused", |guest| guest.is_closed(late));
+    public.set_nonblocking(true).unwrap();
+    nobody_came(&public);
+}
+
+#[test]
+fn a_server_that_never_reads_stops_the_client() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::open();
+    let connection = world.guest.established(listener.local_addr().unwrap());
+    let (mut stream, _) = listener.accept().unwrap();
+    let piece = vec![7; 64 * 1024];
+    let mut sent = 0;
+    let mut quiet_since = std::time::Instant::now();
+    world.guest.until("the client stopped", |guest| {
+        while let Ok(count @ 1..) = guest.tcp(connection).send_slice(&piece) {
+            sent += count;
+            quiet_since = std::time::Instant::now();
+        }
+        quiet_since.elapsed() > Duration::from_secs(1)
+    });
+    // The guest's buffers, the gateway's and the kernel's on loopback.
+    assert!(sent < 16 * 1024 * 1024, "{sent} bytes went somewhere");
+    let mut control = world.server();
+    assert_eq!(control.event().kind, NetworkEventKind::ConnectionOpened);
+    // Nothing was lost meanwhile.
+    world.guest.tcp(connection).close();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    world.guest.until("all read", |_| reader.is_finished());
+    assert_eq!(reader.join().unwrap(), sent);
+}
