@@ -3,10 +3,11 @@
 mod support;
 
 use std::io::{ErrorKind, Read as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use forkyard_gateway::address::GATEWAY_IPV4;
+use forkyard_gateway::limits::MAX_DNS_QUERIES;
 use forkyard_gateway::policy::Operator;
 use forkyard_protocol::{NetworkEventKind, NetworkPolicy};
 use support::{World, addresses, query, udp, udp_payload, upstream_that};
@@ -68,6 +69,27 @@ fn a_name_that_is_given_another_address_leads_nowhere_new() {
     world.guest.until("refused", |guest| guest.is_closed(late));
     public.set_nonblocking(true).unwrap();
     nobody_came(&public);
+}
+
+#[test]
+fn a_burst_of_queries_does_not_become_as_many_tasks() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let policy = NetworkPolicy { allow_internet_access: true, ..NetworkPolicy::default() };
+    let mut world = World::start(policy, Operator::default(), vec![silent.local_addr().unwrap()]);
+    let asked = MAX_DNS_QUERIES * 3;
+    let mut stream = Vec::new();
+    for number in 0..asked {
+        let frame = udp(5353, RESOLVER, &query(&format!("n{number}.example")));
+        stream.extend_from_slice(&u32::try_from(frame.len()).unwrap().to_be_bytes());
+        stream.extend_from_slice(&frame);
+    }
+    world.guest.raw(&stream);
+    silent.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    silent.recv(&mut [0; 1000]).unwrap();
+    let counters = world.counters();
+    let dropped = usize::try_from(counters.dropped_frames).unwrap();
+    assert!(dropped >= MAX_DNS_QUERIES, "{counters:?}");
+    assert_eq!(usize::try_from(counters.dns_queries).unwrap() + dropped, asked);
 }
 
 #[test]
