@@ -6,11 +6,12 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use forkyard_gateway::address::GATEWAY_IPV4;
+use forkyard_gateway::address::{GATEWAY_IPV4, GUEST_IPV4};
 use forkyard_gateway::limits::MAX_DNS_QUERIES;
 use forkyard_gateway::policy::Operator;
 use forkyard_protocol::{NetworkEventKind, NetworkPolicy};
-use support::{World, addresses, query, udp, udp_payload, upstream_that};
+use smoltcp::wire::{EthernetProtocol, IpProtocol, TcpPacket};
+use support::{World, addresses, ethernet, icmp_of, ipv4, query, udp, udp_payload, upstream_that};
 
 const RESOLVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(GATEWAY_IPV4), 53);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -69,6 +70,45 @@ fn a_name_that_is_given_another_address_leads_nowhere_new() {
     world.guest.until("refused", |guest| guest.is_closed(late));
     public.set_nonblocking(true).unwrap();
     nobody_came(&public);
+}
+
+/// A segment that opens a connection, with this checksum in place of the right one.
+fn opening(to: SocketAddr, checksum: Option<u16>) -> Vec<u8> {
+    let SocketAddr::V4(to) = to else { panic!("IPv4 only") };
+    let mut bytes = vec![0; 20];
+    let mut packet = TcpPacket::new_unchecked(&mut bytes[..]);
+    packet.set_src_port(4000);
+    packet.set_dst_port(to.port());
+    packet.set_header_len(20);
+    packet.set_syn(true);
+    packet.set_window_len(1000);
+    packet.fill_checksum(&GUEST_IPV4.into(), &(*to.ip()).into());
+    if let Some(checksum) = checksum {
+        packet.set_checksum(checksum);
+    }
+    ethernet(EthernetProtocol::Ipv4, &ipv4(GUEST_IPV4, *to.ip(), IpProtocol::Tcp, &bytes))
+}
+
+#[test]
+fn a_segment_that_was_garbled_opens_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut world = World::open();
+    world.guest.frame(&opening(at, Some(0x1234)));
+    // Its port is closed, which is said once all before has been seen.
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settle = |world: &mut World| {
+        world.guest.frame(&udp(5000, closed, b"anybody?"));
+        assert_eq!(world.guest.frame_where(icmp_of), (3, 3));
+    };
+    settle(&mut world);
+    assert_eq!(world.counters().dropped_frames, 1);
+    world.guest.frame(&opening(at, None));
+    let (_, from) = listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    settle(&mut world);
+    nobody_came(&listener);
+    assert!(from.ip().is_loopback());
 }
 
 #[test]
