@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::server::{Machines, Server, free_port, gateways, machine_processes, process_of, small, until};
 use forkyard::{
@@ -314,11 +314,18 @@ async fn forks_start_afresh(world: &World, machine: &Sandbox) {
 }
 
 async fn suspended_machines_come_back_to_another_gateway(world: &World, machine: &Sandbox) {
+    // A machine that was suspended for an hour comes back with a clock that is an hour behind.
+    let behind = Command::new("date").args(["--set", "1 hour ago"]).user("root");
+    assert_eq!(machine.run(behind).await.unwrap().exit_code, 0);
     machine.suspend().await.unwrap();
     assert_eq!(world.gateway(machine), None);
     machine.resume().await.unwrap();
     until("its connection is reset", async || has(machine, "/dev/shm/gone").await).await;
     world.reaches(machine).await;
+    let clock = machine.run(Command::new("date").args(["+%s"])).await.unwrap().stdout;
+    let clock: u64 = String::from_utf8(clock).unwrap().trim().parse().unwrap();
+    let late = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().abs_diff(clock);
+    assert!(late < 30, "its clock is {late} s off: no certificate would hold");
 }
 
 async fn a_gateway_that_is_killed_is_replaced(world: &World, machine: &Sandbox) {
