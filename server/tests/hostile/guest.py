@@ -31,7 +31,8 @@ chance = random.Random(7)
 
 
 def checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) % 2 else 0)
+    data += bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -43,10 +44,14 @@ def packed(address: str) -> bytes:
 
 def ip(source: str, to: str, protocol: int, payload: bytes, options: bytes = b"", fragment: int = 0) -> bytes:
     if ":" in to:
-        return struct.pack("!IHBB", 6 << 28, len(payload) & 0xFFFF, protocol, 255) + packed(source) + packed(to) + payload
+        return (
+            struct.pack("!IHBB", 6 << 28, len(payload) & 0xFFFF, protocol, 255) + packed(source) + packed(to) + payload
+        )
     first = 0x45 + len(options) // 4
     length = min(20 + len(options) + len(payload), 0xFFFF)
-    head = struct.pack("!BBHHHBBH", first, 0, length, 7, fragment, 64, protocol, 0) + packed(source) + packed(to) + options
+    head = (
+        struct.pack("!BBHHHBBH", first, 0, length, 7, fragment, 64, protocol, 0) + packed(source) + packed(to) + options
+    )
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
@@ -56,13 +61,15 @@ def over(source: str, to: str, protocol: int, segment: bytes, at: int) -> bytes:
     return segment[:at] + struct.pack("!H", checksum(pseudo + segment) or 0xFFFF) + segment[at + 2 :]
 
 
-def udp(source: str, to: str, port: int, data: bytes, own_port: int = 5000, **more: int) -> bytes:
+def udp(source: str, to: str, port: int, data: bytes, own_port: int = 5000) -> bytes:
     head = struct.pack("!HHHH", own_port, port, 8 + len(data) & 0xFFFF, 0)
-    return ip(source, to, UDP, over(source, to, UDP, head + data, 6), **more)
+    return ip(source, to, UDP, over(source, to, UDP, head + data, 6))
 
 
 def tcp(source: str, to: str, port: int, flags: int, data: bytes = b"", options: bytes = b"") -> bytes:
-    head = struct.pack("!HHIIBBHHH", chance.randrange(1024, 65536), port, 1, 0, (20 + len(options)) << 2, flags, 65535, 0, 0)
+    head = struct.pack(
+        "!HHIIBBHHH", chance.randrange(1024, 65536), port, 1, 0, (20 + len(options)) << 2, flags, 65535, 0, 0
+    )
     return ip(source, to, TCP, over(source, to, TCP, head + options + data, 16))
 
 
@@ -119,7 +126,9 @@ def tricks(to: str) -> Iterator[bytes]:
     """Packets that say one thing and mean another."""
     # Loose source route: by way of an allowed host to one that is not.
     route = b"\x83\x0b\x04" + packed("127.0.0.1") + packed("169.254.169.254") + b"\0"
-    yield frame(ip(OWN, "127.0.0.1", UDP, over(OWN, "127.0.0.1", UDP, b"\x13\x88\0\x35\0\x0c\0\0data", 6), options=route))
+    yield frame(
+        ip(OWN, "127.0.0.1", UDP, over(OWN, "127.0.0.1", UDP, b"\x13\x88\0\x35\0\x0c\0\0data", 6), options=route)
+    )
     # Routing headers, hop by hop, and fragments in IPv6.
     for header in (43, 0, 60, 44):
         yield frame(ip(OWN6, "2001:db8:2::7", header, bytes([UDP, 2, 0, 1, 0, 0, 0, 0]) + packed("::1") + bytes(16)))
@@ -128,7 +137,12 @@ def tricks(to: str) -> Iterator[bytes]:
     yield frame(ip(OWN6, "2001:db8:2::7", 4, udp(OWN, "127.0.0.1", 53, b"inner")))
     # Fragments: the first, one that overlaps it, the last, a lonely one at the end.
     whole = udp(OWN, to, FORGED_PORT, bytes(64))[20:]
-    for at, piece, more in ((0, whole[:32], True), (1, whole[:32], True), (4, whole[32:], False), (8191, bytes(64), False)):
+    for at, piece, more in (
+        (0, whole[:32], True),
+        (1, whole[:32], True),
+        (4, whole[32:], False),
+        (8191, bytes(64), False),
+    ):
         yield frame(ip(OWN, to, UDP, piece, fragment=at | (0x2000 if more else 0)))
     # VLAN tags, one and two; what has no IP version or the wrong one.
     for tag in (b"\x81\0\0\x01", b"\x88\xa8\0\x01\x81\0\0\x02"):
@@ -258,7 +272,7 @@ def says(to: str, port: int) -> str:
 
 
 def looks_up(name: str, kind: int = 1) -> tuple[int, list[str]]:
-    """The code of the answer to a query, and the addresses in it: without the C library, which would ask again and again."""
+    """The code of the answer to a query, and the addresses in it. The C library would ask again and again."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     query = struct.pack("!HHHHHH", chance.getrandbits(16), 0x100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, kind, 1)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as attempt:
@@ -279,6 +293,25 @@ def looks_up(name: str, kind: int = 1) -> tuple[int, list[str]]:
     return answer[3] & 0xF, addresses
 
 
+def converses(to: str, count: int) -> int:
+    """How many of so many connections that are open at once get an answer."""
+    streams = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    for stream in streams:
+        stream.setblocking(False)
+        stream.connect_ex((to, 80))
+    for stream in streams:
+        stream.settimeout(30)
+        # Returns once it is connected, or says why it is not.
+        stream.sendall(b"GET / HTTP/1.1\r\n")
+    for stream in streams:
+        stream.sendall(b"\r\n")
+    answered = 0
+    for stream in streams:
+        with stream, stream.makefile("rb") as answer:
+            answered += answer.read().endswith(b"hello")
+    return answered
+
+
 def at_once(act: Callable[[str], object], arguments: list[str]) -> dict[str, object]:
     results: dict[str, object] = {}
     threads = [threading.Thread(target=lambda one=one: results.update({one: act(one)})) for one in arguments]
@@ -296,6 +329,7 @@ def main() -> None:
         "tcp": at_once(lambda to: [connects(to, port) for port in PORTS], forbidden),
         "udp": at_once(lambda to: [says(to, port) for port in PORTS], forbidden),
         "names": at_once(looks_up, asked["names"]),
+        "conversed": converses(allowed, 500),
         "rebound": [looks_up(asked["rebinds"], kind) for kind in (1, 28) * 6],
     }
     raw = Raw()

@@ -90,6 +90,7 @@ struct Report {
     udp: BTreeMap<String, Vec<String>>,
     names: BTreeMap<String, (u8, Vec<IpAddr>)>,
     rebound: Vec<(u8, Vec<IpAddr>)>,
+    conversed: u32,
     sent: u32,
     kept_back: u32,
     giants: u32,
@@ -243,6 +244,7 @@ fn nothing_was_let_through(report: &Report) {
     // A guest's own kernel keeps what is shorter than a header, and no more.
     let Report { sent, kept_back, giants, .. } = *report;
     assert!(sent > 1_500 && kept_back < 100 && giants > 40, "{sent} sent, {giants} giants, {kept_back} not");
+    assert_eq!(report.conversed, 500, "connections at once");
     assert_eq!((report.tcp.len(), report.udp.len()), (FORBIDDEN.len(), FORBIDDEN.len()));
     // An answer, not silence.
     let refusals = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EACCES", "EINVAL"];

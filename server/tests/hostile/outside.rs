@@ -185,7 +185,7 @@ fn resolver(socket: &UdpSocket) {
             b"rebind" => {
                 let turn = turns[usize::from(is_ipv6)].fetch_add(1, Ordering::SeqCst);
                 let within = INSIDE[turn / 2 % INSIDE.len()].map(|address| address.parse().unwrap());
-                bytes = answer(0, if turn % 2 == 0 { pick(PAGE) } else { pick(within) });
+                bytes = answer(0, if turn.is_multiple_of(2) { pick(PAGE) } else { pick(within) });
             }
             b"inside" => bytes = answer(60, IpAddr::V4(Ipv4Addr::LOCALHOST)),
             b"metadata" => bytes = answer(60, IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254))),
