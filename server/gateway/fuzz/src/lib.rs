@@ -1,6 +1,6 @@
 //! What hostile bytes must not do: one function for each way in, for libFuzzer (`fuzz_targets/`) and for the seeded loop of
 //! `cargo test` (`tests/fuzz.rs`). A new one is a function here, a line in [`TARGETS`], and for libFuzzer a file in
-//! `fuzz_targets/` and its `[[bin]]`.
+//! `fuzz_targets/` and its `[[bin]]`. In `server/gateway`, `cargo +nightly fuzz run frames` goes on until it finds something.
 
 pub mod frames;
 
