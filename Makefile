@@ -70,5 +70,6 @@ check: python $(DENY) ## Formatters, lints, licences, generated files
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	$(DENY) --log-level error check licenses bans sources
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
-	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
+	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python ../server/tests
+	cd bindings-python && $(VENV)/bin/ruff format --check . ../examples/python ../server/tests
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native

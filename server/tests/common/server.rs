@@ -143,6 +143,21 @@ pub fn machine_processes(dir: &Path) -> Vec<(Pid, String)> {
     found.collect()
 }
 
+/// The gateways of machines in a data directory, with the machines' ids.
+pub fn gateways(dir: &Path) -> Vec<(Pid, String)> {
+    let machines = dir.join("machines").canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let found = entries.filter_map(|entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split('\0');
+        let is_one = words.next()? == "forkyard" && words.next()? == "gateway";
+        let id = Path::new(words.next()?).strip_prefix(&machines).ok()?.to_str()?.to_owned();
+        is_one.then_some((pid, id))
+    });
+    found.collect()
+}
+
 /// The process that runs a machine.
 pub fn process_of(dir: &Path, id: &str) -> Option<Pid> {
     machine_processes(dir).into_iter().find_map(|(pid, of)| (of == id).then_some(pid))
