@@ -66,8 +66,11 @@ async fn work(
 
     let countdown = Command::new("python").args(["countdown.py"]).timeout(Duration::from_mins(1));
     let watch = |event: &OutputEvent| {
-        if let OutputEvent::Stdout(data) = event {
-            clock.say(format!("  countdown.py: {:?}", String::from_utf8_lossy(data).trim()));
+        let OutputEvent::Stdout(data) = event else { return };
+        let text = String::from_utf8_lossy(data);
+        // A line's end may come on its own.
+        if !text.trim().is_empty() {
+            clock.say(format!("  countdown.py: {:?}", text.trim()));
         }
     };
     let result = sandbox.run_with(countdown, watch).await?;
