@@ -48,13 +48,14 @@ python: $(TOOLS) ## Build the Python package into .venv
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked
 
 demo: image python ## Run the examples on real microVMs
-	.ci/demo $(BIN) $(IMAGES) $(PYTHON)
+	.ci/serving $(BIN) $(IMAGES) .ci/demo $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
 test: image python ## Run all tests, many of them on real microVMs
-	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
+	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test --lib --bins --examples --tests
+	.ci/serving $(BIN) $(IMAGES) $(CARGO) test --doc
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 
 bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
@@ -68,6 +69,7 @@ $(DENY): | setup
 check: python $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps
 	$(DENY) --log-level error check licenses bans sources
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
 	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python ../server/tests
