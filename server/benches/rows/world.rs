@@ -69,7 +69,6 @@ impl World {
             boot_deadline: Duration::from_mins(2),
             concurrent_boots: at_once()?,
             guest_env: [].into(),
-            guest_files: Vec::new(),
             network: Arc::default(),
         };
         // Both sides of every ratio run on the same accelerator, so the one that works everywhere will do.

@@ -38,7 +38,17 @@ impl Server {
 
     /// The same, with more arguments.
     pub async fn start_with(port: u16, images: &Path, dir: &Path, more: &[String]) -> Self {
-        let mut process = Program::new(env!("CARGO_BIN_EXE_forkyard"))
+        Self::start_in(&mut Program::new(env!("CARGO_BIN_EXE_forkyard")), port, images, dir, more).await
+    }
+
+    /// The same, in an environment that trusts whom this file names.
+    pub async fn start_trusting(port: u16, images: &Path, dir: &Path, trust: &Path) -> Self {
+        let mut program = Program::new(env!("CARGO_BIN_EXE_forkyard"));
+        Self::start_in(program.env("SSL_CERT_FILE", trust), port, images, dir, &[]).await
+    }
+
+    async fn start_in(program: &mut Program, port: u16, images: &Path, dir: &Path, more: &[String]) -> Self {
+        let mut process = program
             .args(["serve", "--accelerator", "tcg", "--listen", &format!("127.0.0.1:{port}")])
             .args(["--memory-mb", "12000"])
             .arg("--data-dir")
