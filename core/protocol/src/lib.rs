@@ -25,7 +25,9 @@
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
 //! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
+//! | `POST /network/prepare` (guest only) | → [`GuestHealth`]; what can be done before the network is needed is done |
 //! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
+//! | `POST /given` (guest only) | [`GuestFiles`] → [`MissingFiles`], which are to be sent again with their contents |
 //!
 //! Errors are [`ErrorReply`] with the status of [`ErrorCode::http_status`].
 
@@ -48,7 +50,8 @@ mod server;
 mod snapshot;
 
 pub use agent::{
-    ECHO_LEN, GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble, echo,
+    ECHO_LEN, GuestConfig, GuestFile, GuestFiles, GuestHealth, MissingFiles, PREAMBLE_LEN, PREAMBLE_MAGIC,
+    Preamble, echo,
 };
 pub use envelope::{
     Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,

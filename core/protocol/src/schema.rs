@@ -6,9 +6,10 @@ use schemars::SchemaGenerator;
 
 use crate::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
-    FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
-    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox,
-    RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    FileStat, ForkSandbox, GuestConfig, GuestFiles, GuestHealth, Health, ImageList, KeyList, MissingFiles,
+    NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec,
+    RestoreSandbox, RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest,
+    SnapshotList, StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -28,10 +29,12 @@ fn schema_now() -> serde_json::Value {
         FileStat,
         ForkSandbox,
         GuestConfig,
+        GuestFiles,
         GuestHealth,
         Health,
         ImageList,
         KeyList,
+        MissingFiles,
         NetworkEventList,
         NetworkInfo,
         Pool,

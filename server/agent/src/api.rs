@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forkyard_protocol::{ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, SignalRequest};
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, GuestFiles, GuestHealth, MissingFiles, ProcessId, Query, SignalRequest,
+};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -11,6 +13,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::file;
+use crate::given::Given;
 use crate::process::{Limits, Offsets, Processes};
 use crate::reply::{self, Answer, Body, invalid, json, read_json};
 
@@ -22,7 +25,8 @@ pub struct Agent {
     pub config: Config,
     pub processes: Arc<Processes>,
     disk: Disk,
-    /// Whether `/configure` may change the system: not where the agent is a guest on somebody's host.
+    given: Given,
+    /// Whether the host may change the system: not where the agent is a guest on somebody's host.
     owns_system: AtomicBool,
 }
 
@@ -33,6 +37,7 @@ impl Agent {
             config: Config::default(),
             processes: Processes::new(limits),
             disk: Disk::default(),
+            given: Given::default(),
             owns_system: AtomicBool::new(owns_system),
         }
     }
@@ -68,7 +73,18 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
             agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed))?;
             agent.health()
         }
+        (&Method::POST, ["given"]) => {
+            let GuestFiles { files } = read_json(request.into_body()).await?;
+            let owns_system = agent.owns_system.load(Ordering::Relaxed);
+            json(&MissingFiles { missing: if owns_system { agent.given.take(files)? } else { Vec::new() } })
+        }
         (&Method::POST, ["network", "reset"]) => agent.config.reset_network().and_then(|()| agent.health()),
+        (&Method::POST, ["network", "prepare"]) => {
+            if agent.owns_system.load(Ordering::Relaxed) {
+                Config::prepare_network()?;
+            }
+            agent.health()
+        }
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
         (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,

@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod disk;
 mod file;
+mod given;
 mod identity;
 mod listen;
 mod netlink;

@@ -249,7 +249,6 @@ async fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings>
         boot_deadline: Duration::from_secs(args.boot_timeout_secs),
         concurrent_boots: std::thread::available_parallelism()?.get(),
         guest_env,
-        guest_files: Vec::new(),
         network: Arc::new(network),
     })
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY, ProcessId, ProcessSpec,
+    ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestFile, GuestFiles, GuestHealth, MAX_JSON_BODY,
+    MissingFiles, ProcessId, ProcessSpec, RawPath,
 };
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -106,6 +107,51 @@ impl Guest {
         self.call(http::Method::POST, "/configure", body).await
     }
 
+    /// Puts files of the operator's in place. Their contents are sent only where the guest does not have them.
+    pub async fn give(&self, files: &[GuestFile]) -> Result<(), ErrorBody> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let names = files.iter().map(|GuestFile { path, mode, digest, content: _ }| GuestFile {
+            path: path.clone(),
+            mode: *mode,
+            digest: digest.clone(),
+            content: None,
+        });
+        let missing = match self.offer(names.collect()).await {
+            Err(error) if error.code == ErrorCode::NotFound => return self.write_all(files).await,
+            missing => missing?,
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wanted = files.iter().filter(|file| missing.contains(&file.path));
+        let missing = self.offer(wanted.cloned().collect()).await?;
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(broken(&format!("{} are missing still", missing.join(", "))))
+        }
+    }
+
+    async fn offer(&self, files: Vec<GuestFile>) -> Result<Vec<String>, ErrorBody> {
+        let body = serde_json::to_vec(&GuestFiles { files }).map_err(|error| broken(&error))?;
+        Ok(self.call::<MissingFiles>(http::Method::POST, "/given", body).await?.missing)
+    }
+
+    /// Writes files as any: an agent that was frozen by an earlier version knows no other way.
+    async fn write_all(&self, files: &[GuestFile]) -> Result<(), ErrorBody> {
+        for GuestFile { path, mode, digest: _, content } in files {
+            let Some(content) = content else { continue };
+            let path = RawPath::new(path.as_str()).map_err(|error| broken(&error))?;
+            let user = Some("root".to_owned());
+            let options = WriteOptions { mode: Some(*mode), user, parents: true };
+            let call = GuestCall::WriteFile(path, options, full(content.clone()));
+            read_json::<IgnoredAny>(self.send(call.into_request()?).await?).await?;
+        }
+        Ok(())
+    }
+
     /// Asks the agent whether it is well.
     pub async fn health(&self) -> Result<GuestHealth, ErrorBody> {
         self.call(http::Method::GET, "/health", Vec::new()).await
@@ -142,6 +188,11 @@ impl Guest {
     /// Resets the guest's connections over its network card.
     pub async fn reset_network(&self) -> Result<(), ErrorBody> {
         self.call::<GuestHealth>(http::Method::POST, "/network/reset", Vec::new()).await.map(drop)
+    }
+
+    /// Has the guest do what can be done before it has a network, so that its forks get theirs sooner.
+    pub async fn prepare_network(&self) -> Result<(), ErrorBody> {
+        self.call::<GuestHealth>(http::Method::POST, "/network/prepare", Vec::new()).await.map(drop)
     }
 
     /// Puts the guest's file system at rest for a moment; [`Guest::thaw`] ends it.

@@ -146,7 +146,6 @@ impl World {
             boot_deadline: Duration::from_millis(300),
             concurrent_boots: 2,
             guest_env: [].into(),
-            guest_files: Vec::new(),
             network: Arc::default(),
         };
         let store = Arc::new(SqliteStore::open(&self.dir.path().join("store.sqlite")).unwrap());

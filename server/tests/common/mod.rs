@@ -50,7 +50,6 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
         boot_deadline: Duration::from_mins(2),
         concurrent_boots: 2,
         guest_env: [].into(),
-        guest_files: Vec::new(),
         network: Arc::default(),
     };
     let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.unwrap());

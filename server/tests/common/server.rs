@@ -44,6 +44,13 @@ impl Server {
         Self::start_by(Program::new(FORKYARD), port, images, dir, more).await
     }
 
+    /// The same, in an environment that trusts whom this file names.
+    pub async fn start_trusting(port: u16, images: &Path, dir: &Path, trust: &Path) -> Self {
+        let mut program = Program::new(FORKYARD);
+        program.env("SSL_CERT_FILE", trust);
+        Self::start_by(program, port, images, dir, &[]).await
+    }
+
     /// The same, by a program that runs what its last arguments say, or is it.
     pub async fn start_by(
         mut program: Program,
