@@ -54,7 +54,8 @@ serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
 test: image python ## Run all tests, many of them on real microVMs
-	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test --lib --bins --examples --tests
+	$(CARGO) build --examples
+	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test --lib --bins --tests
 	.ci/serving $(BIN) $(IMAGES) $(CARGO) test --doc
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 

@@ -1,10 +1,11 @@
 //! Five agents review one project at once: setup is paid once, frozen with its memory, and forked for each agent.
 //!
-//! A base machine gets the project and starts the reviewer (`../python/code_review/reviewer.py`), which imports its tools and
-//! waits. A snapshot with its memory is taken, and five forks of it each review from one perspective, which an environment
-//! variable names. Run one by one, and all at once.
+//! A base machine gets the project and starts the reviewer, which imports its tools and waits. A snapshot with its memory is
+//! taken, and five forks of it each review from one perspective, which an environment variable names. Run one by one, and all
+//! at once.
 //!
-//! Usage: `cargo run -p forkyard --example 02_swarm`, with a server running (`make serve`) that has the image 'code-review'.
+//! Usage: `cargo run -p forkyard --example 02_swarm [FOLDER]`, with a server running (`make serve`) that has the image
+//! 'code-review'. The folder holds reviewer.py and the project. Default: examples/python/code_review, as seen from the repository.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,10 +80,9 @@ fn python_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Brings the project and the reviewer into the base, and freezes it once the reviewer has its tools.
-async fn freeze(clock: Clock, base: &Sandbox) -> Outcome<SnapshotInfo> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/python/code_review");
-    for path in python_files(&here)? {
-        let inside = format!("/workspace/{}", path.strip_prefix(&here)?.display());
+async fn freeze(clock: Clock, base: &Sandbox, folder: &Path) -> Outcome<SnapshotInfo> {
+    for path in python_files(folder)? {
+        let inside = format!("/workspace/{}", path.strip_prefix(folder)?.display());
         base.files().write(inside, std::fs::read(&path)?, None).await?;
     }
     base.start(Command::new("python").args(["reviewer.py"])).await?;
@@ -139,6 +139,7 @@ fn lead(reviews: &[&Review]) -> Option<String> {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let clock = Clock(Instant::now());
+    let folder = std::env::args().nth(1).unwrap_or_else(|| "examples/python/code_review".to_owned());
     let client = Client::builder().build()?;
     clock.say("the base: a machine with the project and a reviewer that has its tools loaded");
     let image = CreateSandbox {
@@ -147,7 +148,7 @@ async fn main() -> Outcome<()> {
         ..CreateSandbox::default()
     };
     let base = client.create(image).await?;
-    let frozen = freeze(clock, &base).await;
+    let frozen = freeze(clock, &base, Path::new(&folder)).await;
     base.terminate().await?;
     let snapshot = frozen?;
     clock.say(format!("frozen as {}: {} MiB on disk", snapshot.snapshot_id, snapshot.size_bytes >> 20));

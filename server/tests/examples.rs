@@ -23,6 +23,8 @@ fn run(name: &str, server: &Server, data: &Path) -> Output {
         example.display()
     );
     let mut command = Command::new(example);
+    // From the repository.
+    command.current_dir("..");
     command.env("FORKYARD_URL", format!("http://127.0.0.1:{}", server.port()));
     command.env("FORKYARD_API_KEY_FILE", data.join("api-key")).env_remove("FORKYARD_API_KEY");
     command.output().unwrap()
