@@ -5,7 +5,8 @@
 //! at once.
 //!
 //! Usage: `cargo run -p forkyard --example 02_swarm [FOLDER]`, with a server running (`make serve`) that has the image
-//! 'code-review'. The folder holds reviewer.py and the project. Default: examples/python/code_review, as seen from the repository.
+//! 'code-review'. The folder holds reviewer.py and the project. Default: `examples/python/code_review`, as seen from the
+//! repository.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
