@@ -1,0 +1,77 @@
+/** Every agent task gets its own computer: isolated Linux microVMs from TypeScript and JavaScript. */
+import './lib/prepare.js';
+
+export type { CallOptions } from './lib/call.js';
+export { Client } from './lib/client.js';
+export {
+  AlreadyExists,
+  CallCancelled,
+  CommandFailed,
+  CommandTimeout,
+  ConnectionFailed,
+  DeadlineExceeded,
+  type ErrorDetails,
+  FailedPrecondition,
+  FileNotFound,
+  ForkyardError,
+  ImageNotFound,
+  InternalError,
+  InvalidArgument,
+  NoCapacity,
+  NoSpace,
+  NotFound,
+  PayloadTooLarge,
+  PermissionDenied,
+  PoolNotFound,
+  ProcessNotFound,
+  QuotaExceeded,
+  RateLimited,
+  SandboxLost,
+  SandboxNotFound,
+  SnapshotCorrupt,
+  SnapshotNotFound,
+  Unauthenticated,
+  Unavailable,
+} from './lib/errors.js';
+export type { Path, ReadOptions, TransferOptions, WriteOptions } from './lib/files.js';
+export { ExecResult, type Output, Process } from './lib/process.js';
+export {
+  type CreateOptions,
+  type ExecOptions,
+  Sandbox,
+  type ServerOptions,
+  type StartOptions,
+} from './lib/sandbox.js';
+export { type SwarmJob, type SwarmOptions, type SwarmReport, type SwarmTask, swarm } from './lib/swarm.js';
+export type {
+  Capacity,
+  CheckpointRequest,
+  CheckpointType,
+  ClientOptions,
+  CommandRequest,
+  CreatedKey,
+  CreateRequest,
+  ExitStatus,
+  FileInfo,
+  FileKind,
+  ForkRequest,
+  ImageInfo,
+  KeyInfo,
+  KeyRequest,
+  KeyScope,
+  PoolInfo,
+  PoolRequest,
+  ProcessInfo,
+  ProcessState,
+  RetentionPolicy,
+  SandboxInfo,
+  SandboxStatus,
+  ServerInfo,
+  SnapshotInfo,
+  SnapshotStatus,
+  Stage,
+  SwarmAttempt,
+  SwarmProgress,
+  TaskStatus,
+  WhenFull,
+} from './native.js';
