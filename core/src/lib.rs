@@ -6,6 +6,7 @@ mod client;
 mod error;
 mod files;
 mod http;
+mod network;
 mod output;
 mod pool;
 mod process;
@@ -23,6 +24,10 @@ pub use client::{
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
 pub use forkyard_protocol::InvalidId;
+pub use network::{
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
+    NetworkProtocol, NetworkVerdict,
+};
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
