@@ -39,7 +39,7 @@ export type CheckpointType = 'filesystem' | 'memory'
 /** One server, and one pool of connections to it. */
 export declare class Client {
   constructor(options: ClientOptions)
-  create(request: CreateRequest, cancel?: Cancel | undefined | null): Promise<Sandbox>
+  create(request: CreateRequest, network: NetworkRequest, cancel?: Cancel | undefined | null): Promise<Sandbox>
   connect(idOrName: string, cancel?: Cancel | undefined | null): Promise<Sandbox>
   get(sandboxId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   list(cancel?: Cancel | undefined | null): Promise<Array<SandboxInfo>>
@@ -256,6 +256,122 @@ export interface KeyRequest {
  */
 export type KeyScope = 'sandboxes' | 'admin'
 
+/** What went through a machine's network since the server first knew of it. */
+export interface NetworkCounters {
+  /** Payload bytes that the machine sent. */
+  bytesOut: number
+  /** Payload bytes that it got. */
+  bytesIn: number
+  /** Connections that are open. */
+  connectionsOpen: number
+  /** Connections that were opened. */
+  connectionsTotal: number
+  /** Connections that were refused. */
+  connectionsRefused: number
+  /** Queries to its resolver, the refused ones included. */
+  dnsQueries: number
+  /** Frames of the machine's that were malformed, or more than there was room for. */
+  droppedFrames: number
+  /** Events that were not kept because there were too many. */
+  droppedEvents: number
+}
+
+/** One thing that happened on a machine's network. */
+export interface NetworkEvent {
+  /** When: milliseconds since 1970. */
+  atMs: number
+  /** What. */
+  kind: NetworkEventKind
+  /** What it spoke; absent where it is of no connection. */
+  protocol?: NetworkProtocol | undefined
+  /** The other end's name, as far as it is known. */
+  name?: string | undefined
+  /** Its address. */
+  address?: string | undefined
+  /** Its port. */
+  port?: number | undefined
+  /** Payload bytes that the machine sent until then. */
+  bytesOut: number
+  /** Payload bytes that it got until then. */
+  bytesIn: number
+  /** How it was judged. */
+  verdict?: NetworkVerdict | undefined
+  /** What decided: a rule as it was given, `default`, or a reason such as `private addresses`. */
+  rule?: string | undefined
+}
+
+/**
+ * What happened: a connection was opened; it ended, and the event has its bytes; the policy, a limit or an address that is
+ * never reachable stood against it; a name was not resolved, or its addresses were held back; the machine's gateway was
+ * started again, and connections of before are gone.
+ */
+export type NetworkEventKind = 'connection_opened' | 'connection_ended' | 'connection_refused' | 'dns_refused' | 'gateway_restarted'
+
+/** A machine's network events, oldest first. */
+export interface NetworkEvents {
+  /** The events. */
+  events: Array<NetworkEvent>
+  /** Given to the next call, it yields what came after these; absent where there never was an event. */
+  cursor?: string | undefined
+}
+
+/** A machine's network. */
+export interface NetworkInfo {
+  /** What the machine may reach. */
+  policy: NetworkPolicy
+  /** What went through. */
+  counters: NetworkCounters
+  /** Whether its network is there. */
+  link: NetworkLink
+}
+
+/**
+ * Whether a machine's network is there. It is `down` where the policy allows nothing, or while its gateway is being started
+ * again.
+ */
+export type NetworkLink = 'up' | 'down'
+
+/** What a machine may reach. */
+export interface NetworkPolicy {
+  /** Whether what no rule names may be reached. */
+  allowInternetAccess: boolean
+  /** What may be reached whatever else is said. */
+  allowOut: Array<string>
+  /** What may not be reached unless `allowOut` names it. */
+  denyOut: Array<string>
+  /** Most connections at once; absent for the server's limit. */
+  maxConnections?: number | undefined
+  /** Kilobits a second in each direction; absent for the server's limit. */
+  bandwidthKbps?: number | undefined
+}
+
+/** What a connection speaks. `dns` is a query to the machine's resolver. */
+export type NetworkProtocol = 'tcp' | 'udp' | 'icmp' | 'dns'
+
+/**
+ * What a machine may reach: nothing, where nothing is said.
+ *
+ * A rule is an address or CIDR (`203.0.113.7`, `2001:db8::/32`), a host name (`pypi.org`) or every name below a domain
+ * (`*.pythonhosted.org`), each with an optional port (`pypi.org:443`); `allowOut` and `denyOut` hold at most 256 together.
+ * Loopback, private and link-local addresses, the host's own and the like are never reachable, unless the server's operator
+ * opened them. Beyond that `allowOut` wins over `denyOut`, and that over `allowInternetAccess`.
+ */
+export interface NetworkRequest {
+  /** Whether what no rule names may be reached. Default: false. */
+  allowInternetAccess?: boolean | undefined
+  /** What may be reached whatever else is said. Default: none. */
+  allowOut?: Array<string> | undefined
+  /** What may not be reached unless `allowOut` names it. Default: none. */
+  denyOut?: Array<string> | undefined
+  /** Most connections at once, 1 to 4,096: TCP connections, UDP flows and pings. Default: the server's limit. */
+  maxConnections?: number | undefined
+  /** Kilobits a second of payload in each direction, 8 to 100,000,000. Default: the server's limit. */
+  bandwidthKbps?: number | undefined
+}
+
+/** How something was judged. */
+export type NetworkVerdict = 'allowed' | 'refused'
+
 /** A piece of a process's output, or its end: one of them is there. */
 export interface OutputEvent {
   stdout?: Uint8Array | undefined
@@ -395,7 +511,7 @@ export interface RetentionPolicy {
   maxAgeMs?: number | undefined
 }
 
-/** A machine. Its files are in `files.rs`. */
+/** A machine. Its files are in `files.rs`, its network in `network.rs`. */
 export declare class Sandbox {
   readFile(path: Uint8Array, offset?: number | undefined | null, length?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<Uint8Array>
   writeFile(path: Uint8Array, data: Uint8Array, mode?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<FileInfo>
@@ -407,6 +523,9 @@ export declare class Sandbox {
   makeDir(path: Uint8Array, cancel?: Cancel | undefined | null): Promise<FileInfo>
   moveFile(source: Uint8Array, target: Uint8Array, overwrite: boolean, cancel?: Cancel | undefined | null): Promise<FileInfo>
   remove(path: Uint8Array, recursive: boolean, cancel?: Cancel | undefined | null): Promise<undefined>
+  network(cancel?: Cancel | undefined | null): Promise<NetworkInfo>
+  updateNetwork(request: NetworkRequest, cancel?: Cancel | undefined | null): Promise<NetworkInfo>
+  networkEvents(cursor: string | undefined | null, waitMs: number, cancel?: Cancel | undefined | null): Promise<NetworkEvents>
   /** The record as it was when this object was made. */
   get record(): SandboxInfo
   run(request: CommandRequest, stdin: Uint8Array | undefined | null, killOnCancel: boolean, cancel?: Cancel | undefined | null): Promise<CommandResult>
@@ -416,7 +535,7 @@ export declare class Sandbox {
   info(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   terminate(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   checkpoint(request: CheckpointRequest, cancel?: Cancel | undefined | null): Promise<SnapshotInfo>
-  fork(count: number, request: ForkRequest, cancel?: Cancel | undefined | null): Promise<Array<Sandbox>>
+  fork(count: number, request: ForkRequest, network: NetworkRequest, cancel?: Cancel | undefined | null): Promise<Array<Sandbox>>
   suspend(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   resume(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   restore(snapshotId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>

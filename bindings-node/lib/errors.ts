@@ -192,14 +192,16 @@ export function toError(thrown: unknown): unknown {
 function misfit(message: string): string | undefined {
   const [, value, type, field = 'an argument'] = MISFIT.exec(message) ?? [];
   if (type !== undefined) {
-    return `${field} must be ${WORDS.get(type) ?? type}, not ${value}`;
+    const must = `${field} must be ${WORDS.get(type) ?? type}`;
+    return value === undefined ? must : `${must}, not ${value}`;
   }
   const [, list] = NO_LIST.exec(message) ?? [];
   return list === undefined ? undefined : `${list} must be an array`;
 }
 
-/** What napi says of a value of the wrong type. */
-const MISFIT = /value `?(.+?)\s*`? (?:into rust type|does not match any variant of enum) `(\w+)`(?: on \w+\.(\w+))?/;
+/** What napi says of a value of the wrong type; it does not always say the value. */
+const MISFIT =
+  /value(?: `?(.+?)\s*`?)? (?:into rust type|does not match any variant of enum) `(\w+)`(?: on \w+\.(\w+))?/;
 
 const NO_LIST = /^Failed to get Array length on \w+\.(\w+)$/;
 

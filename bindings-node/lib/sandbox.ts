@@ -4,6 +4,9 @@ import type {
   CommandRequest,
   CreateRequest,
   ForkRequest,
+  NetworkEvents,
+  NetworkInfo,
+  NetworkRequest,
   ProcessInfo,
   SandboxInfo,
   SandboxStatus,
@@ -21,8 +24,22 @@ export interface ServerOptions extends CallOptions {
   client?: Client | undefined;
 }
 
-/** What a machine is to be. */
-export interface CreateOptions extends CreateRequest, ServerOptions {}
+/** What a machine is to be, and what it may reach. */
+export interface CreateOptions extends CreateRequest, NetworkRequest, ServerOptions {}
+
+/** What twins of a machine are to be. Where nothing is said of what they may reach, they may reach what the machine may. */
+export interface ForkOptions extends ForkRequest, NetworkRequest, CallOptions {}
+
+/** Which of a machine's network events to answer. */
+export interface NetworkEventsOptions extends CallOptions {
+  /** Only what came after the events that had it ({@link NetworkEvents}). Default: all that is kept. */
+  cursor?: string | undefined;
+  /**
+   * Milliseconds to wait for the next event where there is none yet, at most a minute and half of the client's time-out.
+   * Default: 0.
+   */
+  waitMs?: number | undefined;
+}
 
 /** A program and how to run it to its end. */
 export interface ExecOptions extends CommandRequest, CallOptions {
@@ -72,7 +89,7 @@ export class Sandbox extends Files implements AsyncDisposable {
    */
   static async create(options: CreateOptions = {}): Promise<Sandbox> {
     const { client = defaultClient(), signal } = options;
-    return new Sandbox(await call(signal, (cancel) => client.native.create(options, cancel)));
+    return new Sandbox(await call(signal, (cancel) => client.native.create(options, options, cancel)));
   }
 
   /**
@@ -133,9 +150,33 @@ export class Sandbox extends Files implements AsyncDisposable {
    * them. Aborted, it leaves none behind. Fails with {@link NoCapacity} where the host has no room for all of them, and with
    * {@link QuotaExceeded} where the key may have no more machines.
    */
-  async fork(count = 1, options: ForkRequest & CallOptions = {}): Promise<Sandbox[]> {
-    const forks = await call(options.signal, (cancel) => this.native.fork(count, options, cancel));
+  async fork(count = 1, options: ForkOptions = {}): Promise<Sandbox[]> {
+    const forks = await call(options.signal, (cancel) => this.native.fork(count, options, options, cancel));
     return forks.map((fork) => new Sandbox(fork));
+  }
+
+  /** What the machine may reach, and what went through. */
+  network({ signal }: CallOptions = {}): Promise<NetworkInfo> {
+    return call(signal, (cancel) => this.native.network(cancel));
+  }
+
+  /**
+   * Has the machine reach something else from now on: what is given here, in place of all that was given before. Connections
+   * that it may no longer have are reset before this answers. A suspended machine finds it when it is resumed.
+   *
+   * Fails with {@link InvalidArgument} where a rule is none, or a number is out of range, and with {@link FailedPrecondition}
+   * where the machine goes on from a snapshot of before machines had a network.
+   */
+  updateNetwork(options: NetworkRequest & CallOptions = {}): Promise<NetworkInfo> {
+    return call(options.signal, (cancel) => this.native.updateNetwork(options, cancel));
+  }
+
+  /**
+   * What happened on the machine's network, oldest first: the newest 1,000 events, or those after a cursor. The server keeps
+   * them in its memory, until it ends. Fails with {@link InvalidArgument} where the cursor is none.
+   */
+  networkEvents({ cursor, waitMs = 0, signal }: NetworkEventsOptions = {}): Promise<NetworkEvents> {
+    return call(signal, (cancel) => this.native.networkEvents(cursor, waitMs, cancel));
   }
 
   /**

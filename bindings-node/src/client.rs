@@ -6,6 +6,7 @@ use napi_derive::napi;
 use crate::call::{Cancel, begin};
 use crate::error::to_js_error;
 use crate::record::key::{CreatedKey, KeyInfo, KeyRequest};
+use crate::record::network::NetworkRequest;
 use crate::record::pool::{PoolInfo, PoolRequest};
 use crate::record::sandbox::{CreateRequest, SandboxInfo};
 use crate::record::server::{ImageInfo, ServerInfo};
@@ -61,10 +62,11 @@ impl Client {
         &self,
         env: &'env Env,
         request: CreateRequest,
+        network: NetworkRequest,
         cancel: Option<&Cancel>,
     ) -> Result<PromiseRaw<'env, Sandbox>> {
         let client = self.client.clone();
-        begin(env, cancel, async move { Ok(Sandbox::new(client.create(request.try_into()?).await?)) })
+        begin(env, cancel, async move { Ok(Sandbox::new(client.create(request.with(network)?).await?)) })
     }
 
     #[napi]

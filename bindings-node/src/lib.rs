@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod error;
 mod files;
+mod network;
 mod process;
 mod progress;
 mod record;

@@ -5,12 +5,13 @@ use napi_derive::napi;
 use crate::call::{Cancel, begin};
 use crate::error::to_js_error;
 use crate::process::Process;
+use crate::record::network::NetworkRequest;
 use crate::record::process::{CommandRequest, CommandResult, Handling, ProcessInfo};
 use crate::record::sandbox::{ForkRequest, SandboxInfo};
 use crate::record::snapshot::{CheckpointRequest, SnapshotInfo};
 use crate::value::whole;
 
-/// A machine. Its files are in `files.rs`.
+/// A machine. Its files are in `files.rs`, its network in `network.rs`.
 #[napi]
 pub struct Sandbox {
     pub(crate) sandbox: forkyard::Sandbox,
@@ -120,11 +121,12 @@ impl Sandbox {
         env: &'env Env,
         count: f64,
         request: ForkRequest,
+        network: NetworkRequest,
         cancel: Option<&Cancel>,
     ) -> Result<PromiseRaw<'env, Vec<Sandbox>>> {
         let sandbox = self.sandbox.clone();
         begin(env, cancel, async move {
-            let forks = sandbox.fork(request.of(whole("count", count)?)?).await?;
+            let forks = sandbox.fork(request.of(whole("count", count)?, network)?).await?;
             Ok(forks.into_iter().map(Self::new).collect())
         })
     }

@@ -35,6 +35,12 @@ pub fn millis(name: &str, value: f64) -> Result<Duration, Error> {
         .ok_or_else(|| invalid(format!("{name} must be a number of milliseconds above 0, not {value}")))
 }
 
+/// The same where it may be none at all.
+pub fn millis_or_zero(name: &str, value: f64) -> Result<Duration, Error> {
+    Duration::try_from_secs_f64(value / 1000.0)
+        .map_err(|_| invalid(format!("{name} must be a number of milliseconds of 0 or more, not {value}")))
+}
+
 /// A length of time from JavaScript as the wire has it: seconds, part of one a whole one.
 pub fn seconds(name: &str, value: f64) -> Result<u64, Error> {
     let duration = millis(name, value)?;

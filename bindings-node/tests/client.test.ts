@@ -18,15 +18,15 @@ test('the server tells what it is and has', async () => {
 });
 
 test('a pool keeps a machine ready, and create hands it out', async () => {
-  const pool = await client.createPool({ image: 'python', memoryMb: 288, minReady: 1, max: 2 });
+  const pool = await client.createPool({ image: 'python', memoryMb: 320, minReady: 1, max: 2 });
   try {
-    assert.deepEqual([pool.image, pool.memoryMb, pool.minReady, pool.max], ['python', 288, 1, 2]);
+    assert.deepEqual([pool.image, pool.memoryMb, pool.minReady, pool.max], ['python', 320, 1, 2]);
     const isReady = async () => (await client.pool(pool.poolId)).ready === 1;
     await until(isReady, 'a machine is ready', 120_000);
-    await using _claimed = await Sandbox.create({ image: 'python', memoryMb: 288 });
+    await using _claimed = await Sandbox.create({ image: 'python', memoryMb: 320 });
     const after = await client.pool(pool.poolId);
     assert.deepEqual([after.hits, after.claimed], [1, 1]);
-    const changed = await client.changePool(pool.poolId, { image: 'python', memoryMb: 288, minReady: 1 });
+    const changed = await client.changePool(pool.poolId, { image: 'python', memoryMb: 320, minReady: 1 });
     assert.equal(changed.max, undefined);
     assert.ok((await client.pools()).some(({ poolId }) => poolId === pool.poolId));
   } finally {

@@ -13,6 +13,12 @@ export const PACKAGE = join(COMPILED, '../..');
 /** The repository. */
 export const REPOSITORY = join(PACKAGE, '..');
 
+/** Where on this host a page may be served that machines can be allowed to reach: not on loopback, which they have themselves. */
+export const PAGE = { address: process.env.FORKYARD_TEST_ADDRESS ?? '', port: Number(process.env.FORKYARD_TEST_PORT) };
+
+/** Why there can be none, where that is so. */
+export const NO_PAGE = PAGE.address === '' && 'this host has no address but loopback';
+
 /** Waits until a condition holds. */
 export async function until(condition: () => Promise<boolean>, what: string, ms = 20_000): Promise<void> {
   const deadline = Date.now() + ms;

@@ -7,23 +7,30 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
 const TESTS = dirname(fileURLToPath(import.meta.url));
 
+/** An address of this host that is not loopback. */
+function ownAddress(): string | undefined {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+}
+
 /** A port of this host that nobody listens on. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
+async function freePort(address = '127.0.0.1'): Promise<number> {
+  const probe = createServer().listen(0, address);
   await once(probe, 'listening');
-  const address = probe.address();
+  const taken = probe.address();
   probe.close();
   await once(probe, 'close');
-  if (address === null || typeof address === 'string') {
+  if (taken === null || typeof taken === 'string') {
     throw new Error('no port');
   }
-  return address.port;
+  return taken.port;
 }
 
 /** Waits until the server takes connections. */
@@ -63,6 +70,14 @@ async function main(): Promise<boolean> {
   const data = await mkdtemp(join(dirname(images), 'node-test-'));
   const port = await freePort();
   const options = ['--listen', `127.0.0.1:${port}`, '--data-dir', data, '--image-dir', images];
+  // A page that tests serve, and machines may be allowed to reach.
+  const page: Record<string, string> = {};
+  const address = ownAddress();
+  if (address !== undefined) {
+    page.FORKYARD_TEST_ADDRESS = address;
+    page.FORKYARD_TEST_PORT = String(await freePort(address));
+    options.push('--network-allow', `${address}:${page.FORKYARD_TEST_PORT}`);
+  }
   const log = await open(join(data, 'output'), 'w');
   const server = spawn(required('FORKYARD_BIN'), ['serve', ...options], { stdio: ['ignore', 'ignore', log.fd] });
   const ended = once(server, 'exit');
@@ -73,7 +88,7 @@ async function main(): Promise<boolean> {
     const names = process.argv.length > 2 ? process.argv.slice(2) : (await readdir(TESTS)).sort();
     const files = names.filter((name) => name.endsWith('.test.js')).map((name) => join(TESTS, name));
     const runner = spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', ...files], {
-      env: { ...process.env, FORKYARD_URL: `http://127.0.0.1:${port}`, FORKYARD_API_KEY: key },
+      env: { ...process.env, ...page, FORKYARD_URL: `http://127.0.0.1:${port}`, FORKYARD_API_KEY: key },
       stdio: 'inherit',
     });
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {

@@ -5,8 +5,8 @@
  * taken, and five forks of it each review from one perspective. Run one by one, all at once, and once more with the setup
  * done in every agent, for comparison.
  *
- * Usage: 02_swarm [FOLDER], with a server running (`make serve`) that has the image 'code-review'. The folder holds
- * reviewer.py and the project. Default: examples/python/code_review, as seen from the repository.
+ * Usage: 02_swarm [FOLDER [AGENTS]], with a server running (`make serve`) that has the image 'code-review'. The folder holds
+ * reviewer.py and the project. Default: examples/python/code_review, as seen from the repository; five agents.
  */
 
 import { readdir, readFile } from 'node:fs/promises';
@@ -14,8 +14,9 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { ForkyardError, Sandbox, type SwarmProgress, type SwarmReport, swarm } from 'forkyard';
 
-const FOLDER = process.argv[2] ?? 'examples/python/code_review';
-const PERSPECTIVES = ['security', 'complexity', 'docstrings', 'tests', 'structure'];
+const [, , FOLDER = 'examples/python/code_review', AGENTS = '5'] = process.argv;
+const PERSPECTIVES = ['security', 'complexity', 'docstrings', 'tests', 'structure'].slice(0, Number(AGENTS));
+const COUNT = PERSPECTIVES.length;
 const MACHINE = { image: 'code-review', memoryMb: 384 };
 
 /** Speaks to the reviewer that waits in the machine. */
@@ -126,28 +127,31 @@ async function frozenBase(): Promise<string> {
 }
 
 async function main(): Promise<void> {
+  if (COUNT === 0) {
+    throw new Error(`AGENTS must be 1 to 5, not ${AGENTS}`);
+  }
   say('the base: a machine with the project and a reviewer that has its tools loaded');
   const snapshotId = await frozenBase();
   let oneByOne: SwarmReport<Review>;
   let atOnce: SwarmReport<Review>;
   try {
-    say('five forks, one by one');
+    say(`${COUNT} forks, one by one`);
     const onProgress = progressShown();
     oneByOne = await swarm(ask<Review>, PERSPECTIVES, { snapshotId, concurrency: 1, onProgress });
-    say('five forks, all at once');
-    atOnce = await swarm(ask<Review>, PERSPECTIVES, { snapshotId, concurrency: 5, onProgress: progressShown() });
+    say(`${COUNT} forks, all at once`);
+    atOnce = await swarm(ask<Review>, PERSPECTIVES, { snapshotId, concurrency: COUNT, onProgress: progressShown() });
   } finally {
     await Sandbox.deleteSnapshot(snapshotId);
   }
-  say('for comparison, five machines that each do the setup');
-  const options = { ...MACHINE, concurrency: 5, onProgress: progressShown() };
+  say(`for comparison, ${COUNT} machines that each do the setup`);
+  const options = { ...MACHINE, concurrency: COUNT, onProgress: progressShown() };
   const withSetup = await swarm(setUpAndAsk, PERSPECTIVES, options);
 
   showReviews(atOnce);
   showTimes(oneByOne.wallMs, [
     ['forks, one by one', 1, oneByOne.wallMs],
-    ['forks, all at once', 5, atOnce.wallMs],
-    ['setup in every agent, all at once', 5, withSetup.wallMs],
+    ['forks, all at once', COUNT, atOnce.wallMs],
+    ['setup in every agent, all at once', COUNT, withSetup.wallMs],
   ]);
   if (oneByOne.failed + atOnce.failed + withSetup.failed > 0) {
     throw new Error('not all agents succeeded');

@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod key;
+pub mod network;
 pub mod pool;
 pub mod process;
 pub mod sandbox;

@@ -4,6 +4,7 @@ use forkyard::{CreateSandbox, Error, ForkSandbox};
 use napi_derive::napi;
 
 use super::mirror;
+use super::network::NetworkRequest;
 use super::snapshot::snapshot_id;
 use crate::value::{number, seconds, secs_as_millis, whole_or_none};
 
@@ -150,11 +151,10 @@ pub struct CreateRequest {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-impl TryFrom<CreateRequest> for CreateSandbox {
-    type Error = Error;
-
-    fn try_from(request: CreateRequest) -> Result<Self, Error> {
-        let CreateRequest {
+impl CreateRequest {
+    /// The request for a machine that may reach this.
+    pub fn with(self, network: NetworkRequest) -> Result<CreateSandbox, Error> {
+        let Self {
             image,
             snapshot_id: snapshot,
             name,
@@ -165,9 +165,9 @@ impl TryFrom<CreateRequest> for CreateSandbox {
             queue_timeout_ms,
             env,
             labels,
-        } = request;
-        let default = Self::default();
-        Ok(Self {
+        } = self;
+        let default = CreateSandbox::default();
+        Ok(CreateSandbox {
             image,
             snapshot_id: snapshot.map(snapshot_id).transpose()?,
             name,
@@ -181,6 +181,7 @@ impl TryFrom<CreateRequest> for CreateSandbox {
             },
             env: env.unwrap_or_default(),
             labels: labels.unwrap_or_default(),
+            network: network.policy()?.unwrap_or_default(),
         })
     }
 }
@@ -197,10 +198,11 @@ pub struct ForkRequest {
 }
 
 impl ForkRequest {
-    /// The request for so many.
-    pub fn of(self, count: u32) -> Result<ForkSandbox, Error> {
+    /// The request for so many that may reach this; where nothing is said of it, what the machine may.
+    pub fn of(self, count: u32, network: NetworkRequest) -> Result<ForkSandbox, Error> {
         let Self { env, labels, timeout_ms } = self;
         let timeout_secs = timeout_ms.map(|value| seconds("timeoutMs", value)).transpose()?;
-        Ok(ForkSandbox { count, env: env.unwrap_or_default(), labels, timeout_secs })
+        let network = network.policy()?;
+        Ok(ForkSandbox { count, env: env.unwrap_or_default(), labels, timeout_secs, network })
     }
 }
