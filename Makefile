@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent server image python demo serve test bench check
+.PHONY: help setup agent server image python node demo serve test bench check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -24,11 +24,15 @@ VENV := $(CURDIR)/.venv
 TOOLS := $(VENV)/.tools
 PYTHON := $(VENV)/bin/python
 
+# Where Node is missing or old, setup puts one here.
+export PATH := $(CACHE)/tools/node/bin:$(PATH)
+MODULES := bindings-node/node_modules/.package-lock.json
+
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: ## Install what is needed: QEMU, a C compiler, Rust, Python
-	@.ci/setup
+setup: ## Install what is needed: QEMU, a C compiler, Rust, Python, Node
+	@TOOLS=$(CACHE)/tools .ci/setup
 
 agent: setup
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release -p forkyard-agent --target $(GUEST)
@@ -47,17 +51,28 @@ $(TOOLS): bindings-python/requirements-dev.txt | setup
 python: $(TOOLS) ## Build the Python package into .venv
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked
 
+$(MODULES): bindings-node/package-lock.json | setup
+	cd bindings-node && npm ci --ignore-scripts --no-progress --silent
+	touch $@
+
+node: $(MODULES) ## Build the npm package, and its tests and examples
+	$(CARGO) build -p forkyard-node
+	cp --remove-destination $(CARGO_TARGET_DIR)/debug/libforkyard_node.so bindings-node/forkyard.node
+	rm -rf bindings-node/dist
+	cd bindings-node && npm run --silent build && npm run --silent build:test
+
 demo: image python ## Run the examples on real microVMs
 	.ci/serving $(BIN) $(IMAGES) .ci/demo $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
-test: image python ## Run all tests, many of them on real microVMs
+test: image python node ## Run all tests, many of them on real microVMs
 	$(CARGO) build --examples
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test --lib --bins --tests
 	.ci/serving $(BIN) $(IMAGES) $(CARGO) test --doc
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
+	cd bindings-node && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) npm run --silent test
 
 bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked --release
@@ -67,7 +82,7 @@ bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 $(DENY): | setup
 	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(CACHE)/tools
 
-check: python $(DENY) ## Formatters, lints, licences, generated files
+check: python node $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps
@@ -76,3 +91,5 @@ check: python $(DENY) ## Formatters, lints, licences, generated files
 	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python ../server/tests
 	cd bindings-python && $(VENV)/bin/ruff format --check . ../examples/python ../server/tests
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native
+	cd bindings-node && npm run --silent typegen -- --check
+	bindings-node/node_modules/.bin/biome ci .
