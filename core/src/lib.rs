@@ -17,8 +17,8 @@ mod swarm;
 mod transfer;
 
 pub use client::{
-    Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
-    SandboxPage, SandboxStatus, ServerInfo, Stage,
+    Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
+    SandboxPage, SandboxStatus, Scope, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
@@ -27,7 +27,7 @@ pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{Handle, Process};
 pub use retry::RetryPolicy;
-pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
+pub use sandbox::{Command, CommandResult, ExitStatus, ProcessInfo, ProcessState, Sandbox};
 pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, RetentionPolicy, SnapshotId, SnapshotInfo, SnapshotStatus,
     WhenFull,

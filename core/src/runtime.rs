@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorCode, Result};
 
 /// How long what was left behind may take to be cleaned up.
 const CLEANUP: Duration = Duration::from_secs(30);
@@ -28,6 +28,14 @@ pub fn handle() -> Handle {
         Ok(runtime) => runtime.handle().clone(),
         Err(error) => panic!("no runtime could be made: {error}"),
     }
+}
+
+/// Does the work here, for a caller that has no runtime; dropped, it stops the work, which dropping a plain task would not.
+pub async fn run<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let task = AbortOnDropHandle::new(handle().spawn(work));
+    task.await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorCode::Internal, format!("the call's task ended without an answer: {error}")))
+    })
 }
 
 /// Cleanups that are under way.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use forkyard_protocol::ProcessInfo;
+pub use forkyard_protocol::{ExitStatus, ProcessInfo, ProcessState};
 use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
