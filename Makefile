@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent server image python demo serve test bench check
+.PHONY: help setup agent server image python golib go demo serve test bench check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -23,6 +23,12 @@ DENY := $(CACHE)/tools/bin/cargo-deny
 VENV := $(CURDIR)/.venv
 TOOLS := $(VENV)/.tools
 PYTHON := $(VENV)/bin/python
+
+GO := $(CURDIR)/.ci/go
+GO_PLATFORM := $(shell uname -s | tr A-Z a-z)_$(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+GO_LIBRARY := bindings-go/lib/$(GO_PLATFORM)/libforkyard_go.a
+# With its symbols: what it exports is read from them.
+GO_GENERATE := $(CARGO_TARGET_DIR)/debug/forkyard-bindgen-go $(GO_LIBRARY)
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -47,15 +53,28 @@ $(TOOLS): bindings-python/requirements-dev.txt | setup
 python: $(TOOLS) ## Build the Python package into .venv
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked
 
+golib: setup
+	$(CARGO) build -p forkyard-go -p forkyard-bindgen-go
+	mkdir -p $(dir $(GO_LIBRARY))
+	cp $(CARGO_TARGET_DIR)/debug/libforkyard_go.a $(GO_LIBRARY)
+
+go: golib ## Build the Go package's library and write its generated files
+	$(GO_GENERATE) bindings-go
+	$(GO) gofmt -w bindings-go/*_gen.go
+
 demo: image python ## Run the examples on real microVMs
 	.ci/demo $(BIN) $(IMAGES) $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
-test: image python ## Run all tests, many of them on real microVMs
+test: image python golib ## Run all tests, many of them on real microVMs
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
+	$(CARGO) test -p forkyard-bindgen-go
+	cd bindings-go && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(GO) test -count=1 -timeout 30m -race ./...
+	cd bindings-go && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) GOEXPERIMENT=cgocheck2 \
+		$(GO) test -count=1 -run 'Cross|Command|Process|Handle' ./...
 
 bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked --release
@@ -65,10 +84,15 @@ bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 $(DENY): | setup
 	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(CACHE)/tools
 
-check: python $(DENY) ## Formatters, lints, licences, generated files
+check: python golib $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	$(DENY) --log-level error check licenses bans sources
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
 	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native
+	test -z "$$($(GO) gofmt -l bindings-go examples/go | tee /dev/stderr)"
+	cd bindings-go && $(GO) vet ./... && cd ../examples/go && $(GO) vet ./...
+	rm -rf target/go && mkdir -p target/go && cp bindings-go/uniffi.toml target/go
+	$(GO_GENERATE) target/go && $(GO) gofmt -w target/go/*_gen.go
+	for file in target/go/*_gen.*; do diff -u "bindings-go/$${file##*/}" "$$file"; done

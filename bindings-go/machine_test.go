@@ -153,7 +153,7 @@ func TestWhatTheServerKeeps(t *testing.T) {
 func TestAKeySeesItsProjectAlone(t *testing.T) {
 	ctx := bounded(t)
 	c := client(t)
-	key, err := c.CreateKey(ctx, forkyard.KeyOptions{Project: "other", Description: "a test's"})
+	key, err := c.CreateKey(ctx, forkyard.KeyOptions{Project: "prj_other", Description: "a test's"})
 	check(t, err)
 	equal(t, "the scope", key.Info.Scope, forkyard.KeyScopeSandboxes)
 	equal(t, "how many machines it may have", key.Info.MaxSandboxes, 8)

@@ -67,6 +67,11 @@ func serve(binary, images string) (stop func() error, err error) {
 	go func() { exited <- server.Wait() }()
 	stop = func() error {
 		defer os.RemoveAll(data)
+		select {
+		case err := <-exited:
+			return fmt.Errorf("the server had ended already: %v", err)
+		default:
+		}
 		if err := server.Process.Signal(syscall.SIGTERM); err != nil {
 			return err
 		}

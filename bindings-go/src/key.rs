@@ -35,7 +35,7 @@ impl From<Scope> for KeyScope {
 /// KeyOptions says what API key to make. Zero values stand for defaults.
 #[derive(Debug, uniffi::Record)]
 pub struct KeyOptions {
-    /// Project is the project it sees. Default: the caller's.
+    /// Project is the project it sees, prj_…. Default: the caller's.
     pub project: String,
     /// Scope is what it may do. Default: [KeyScopeSandboxes].
     pub scope: KeyScope,
