@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkyard::runtime::run;
+use forkyard::runtime::{run, run_or_undo};
 
 use crate::sandbox::{Options, Sandbox, SandboxInfo};
 use crate::{Answer, value};
@@ -15,7 +15,7 @@ pub struct Client {
 /// ClientOptions says how to reach a server. Zero values stand for defaults.
 #[derive(Debug, uniffi::Record)]
 pub struct ClientOptions {
-    /// URL is the server's address. Default: FORKYARD_URL, else <http://127.0.0.1:7070>.
+    /// URL is the server's address. Default: FORKYARD_URL, else port 7070 of this host.
     pub url: String,
     /// APIKey defaults to FORKYARD_API_KEY, else to the file that a server on this host wrote at its first start.
     pub api_key: String,
@@ -46,7 +46,9 @@ impl Client {
     /// often it is tried, one machine is made; if the context is cancelled, it is ended again.
     pub async fn create(&self, options: Options) -> Answer<Arc<Sandbox>> {
         let (client, request) = (self.client.clone(), options.try_into()?);
-        Ok(Sandbox::new(run(async move { client.create(request).await }).await?))
+        let creating = async move { client.create(request).await };
+        let end = |made: forkyard::Sandbox| async move { made.terminate().await.map(drop) };
+        Ok(Sandbox::new(run_or_undo(creating, end).await?))
     }
 
     /// Connect finds a machine that is there already, by its name or id.

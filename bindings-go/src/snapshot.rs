@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use forkyard::runtime::run;
+use forkyard::runtime::{run, run_or_undo};
 use forkyard::{CreateSnapshot, ForkSandbox};
 
 use crate::{Answer, Client, Error, Sandbox, SandboxInfo, value};
@@ -247,6 +247,15 @@ impl From<forkyard::RetentionPolicy> for RetentionPolicy {
     }
 }
 
+/// Ends forks that nobody heard of, as many as can be.
+async fn end_all(forks: Vec<forkyard::Sandbox>) -> forkyard::Result<()> {
+    let mut outcome = Ok(());
+    for fork in forks {
+        outcome = fork.terminate().await.map(drop).and(outcome);
+    }
+    outcome
+}
+
 #[uniffi::export]
 impl Sandbox {
     /// Checkpoint freezes the machine, which goes on running, and waits until the snapshot is on disk. Machines are made of it by
@@ -260,7 +269,8 @@ impl Sandbox {
     /// context is cancelled, they are ended again.
     pub async fn fork(&self, options: ForkOptions) -> Answer<Vec<Arc<Self>>> {
         let (sandbox, request) = (self.sandbox.clone(), options.try_into()?);
-        let forks = run(async move { sandbox.fork(request).await }).await?;
+        let forking = async move { sandbox.fork(request).await };
+        let forks = run_or_undo(forking, end_all).await?;
         Ok(forks.into_iter().map(Self::new).collect())
     }
 

@@ -41,6 +41,19 @@ pub fn generate(source: &Utf8Path, config: &str) -> Result<Vec<(String, String)>
     ])
 }
 
+/// An import clause of those packages that the text uses, told by what it uses of them.
+pub(crate) fn imports(text: &str) -> String {
+    const USES: &[(&str, &[&str])] = &[
+        ("context", &["context.Context"]),
+        ("runtime", &["runtime.SetFinalizer", "runtime.KeepAlive"]),
+        ("time", &[" time.Time", " time.Duration", "]time.Time", "]time.Duration", "*time.Duration"]),
+    ];
+    let used = |uses: &&[&str]| uses.iter().any(|it| text.contains(it));
+    let lines: String =
+        USES.iter().filter(|(_, uses)| used(uses)).map(|(package, _)| format!("\t\"{package}\"\n")).collect();
+    if lines.is_empty() { lines } else { format!("import (\n{lines})\n\n") }
+}
+
 fn load(source: &Utf8Path) -> Result<Namespace> {
     let loader = BindgenLoader::new(BindgenPaths::default(), GlobalConfig::default());
     let metadata = loader.load_metadata(source)?;

@@ -29,13 +29,9 @@ pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
         })
         .collect();
     let package = &namespace.name;
-    let imports: String = ["context", "runtime", "time"]
-        .iter()
-        .filter(|it| body.contains(&format!("{it}.")))
-        .map(|it| format!("\t\"{it}\"\n"))
-        .collect();
+    let imports = crate::imports(&body);
     Ok(format!(
-        "{MARK}\n\npackage {package}\n\n// #include \"{package}_gen.h\"\nimport \"C\"\n\nimport (\n{imports})\n\n{kinds}{body}"
+        "{MARK}\n\npackage {package}\n\n// #include \"{package}_gen.h\"\nimport \"C\"\n\n{imports}{kinds}{body}"
     ))
 }
 

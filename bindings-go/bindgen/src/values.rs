@@ -21,8 +21,8 @@ pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
     // Alphabetically: the order of the symbols in the library is nobody's choice.
     parts.sort();
     let body: String = parts.into_iter().map(|(_, text)| text).collect();
-    let time = if body.contains("time.") { "import \"time\"\n\n" } else { "" };
-    Ok(format!("{MARK}\n\n//go:build cgo\n\npackage {}\n\n{time}{body}", namespace.name))
+    let imports = crate::imports(&body);
+    Ok(format!("{MARK}\n\n//go:build cgo\n\npackage {}\n\n{imports}{body}", namespace.name))
 }
 
 fn structure(name: &str, docs: Option<&str>, fields: &[Field], config: &Config) -> String {
