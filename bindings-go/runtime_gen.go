@@ -445,8 +445,9 @@ func readOptional[T any](r *reader, read func(*reader) T) *T {
 }
 
 func readSlice[T any](r *reader, read func(*reader) T) []T {
-	values := make([]T, 0, min(r.int32Ahead(), len(r.data)))
-	for range r.int32() {
+	length := r.int32()
+	values := make([]T, 0, length)
+	for range length {
 		values = append(values, read(r))
 	}
 	return values
@@ -460,6 +461,3 @@ func readMap[T any](r *reader, read func(*reader) T) map[string]T {
 	}
 	return values
 }
-
-// int32Ahead is the next number, left where it is.
-func (r *reader) int32Ahead() int { return int(int32(binary.BigEndian.Uint32(r.data))) }

@@ -4,7 +4,9 @@
 
 package forkyard
 
-import "time"
+import (
+	"time"
+)
 
 // Capacity is the host's budget.
 type Capacity struct {
@@ -66,7 +68,7 @@ func readCheckpointType(r *reader) CheckpointType { return allCheckpointType[r.i
 
 // ClientOptions says how to reach a server. Zero values stand for defaults.
 type ClientOptions struct {
-	// URL is the server's address. Default: FORKYARD_URL, else <http://127.0.0.1:7070>.
+	// URL is the server's address. Default: FORKYARD_URL, else port 7070 of this host.
 	URL string
 	// APIKey defaults to FORKYARD_API_KEY, else to the file that a server on this host wrote at its first start.
 	APIKey string
@@ -387,7 +389,7 @@ func readKeyInfo(r *reader) (v KeyInfo) {
 
 // KeyOptions says what API key to make. Zero values stand for defaults.
 type KeyOptions struct {
-	// Project is the project it sees. Default: the caller's.
+	// Project is the project it sees, prj_…. Default: the caller's.
 	Project string
 	// Scope is what it may do. Default: [KeyScopeSandboxes].
 	Scope KeyScope

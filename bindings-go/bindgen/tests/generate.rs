@@ -90,7 +90,7 @@ fn a_call_that_cannot_say_what_is_wrong_is_refused() {
         "store(tool): objects inside other arguments are not covered",
     );
     refused(
-        "namespace yard { void wait(u32 count = 3); };",
+        "namespace yard { void wait(optional u32 count = 3); };",
         "wait(count): defaults are not covered: Go has none",
     );
 }
