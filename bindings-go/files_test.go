@@ -64,6 +64,22 @@ func TestFilesAreWrittenAndRead(t *testing.T) {
 	}
 }
 
+// Reads, seeks and reads at places as such a reader must.
+func TestAnOpenFileIsAReader(t *testing.T) {
+	ctx := bounded(t)
+	sandbox := shared(t, ctx)
+	contents := []byte("some forty bytes to be read in all ways.")
+	check(t, sandbox.WriteFile(ctx, "/tmp/reader", contents, 0))
+	defer func() { check(t, sandbox.Remove(ctx, "/tmp/reader")) }()
+	file, err := sandbox.Open(ctx, "/tmp/reader")
+	check(t, err)
+	check(t, iotest.TestReader(file, contents))
+	check(t, file.Close())
+	if _, err := sandbox.Open(ctx, "/tmp"); !errors.Is(err, forkyard.CodeInvalidArgument) {
+		t.Fatalf("%v does not say that this is a folder", err)
+	}
+}
+
 func TestFilesAreStreamed(t *testing.T) {
 	ctx := bounded(t)
 	sandbox := shared(t, ctx)
@@ -82,8 +98,14 @@ func TestFilesAreStreamed(t *testing.T) {
 	file, err := sandbox.Open(ctx, remote)
 	check(t, err)
 	equal(t, "the mode", file.Info().Mode, 0o640)
-	// Reads and seeks as such a reader must, in pieces of all sizes.
-	check(t, iotest.TestReader(file, contents))
+	data, err := io.ReadAll(file)
+	check(t, err)
+	equal(t, "reading the same", bytes.Equal(data, contents), true)
+	_, err = file.Seek(-17, io.SeekEnd)
+	check(t, err)
+	data, err = io.ReadAll(file)
+	check(t, err)
+	equal(t, "its end being the same", bytes.Equal(data, contents[len(contents)-17:]), true)
 	check(t, file.Close())
 	if _, err := file.Read(make([]byte, 1)); !errors.Is(err, fs.ErrClosed) {
 		t.Fatalf("%v does not say that it was closed", err)
@@ -95,7 +117,7 @@ func TestFilesAreStreamed(t *testing.T) {
 	check(t, err)
 	equal(t, "the size", size, int64(len(contents)))
 	equal(t, "the last of the progress", told[len(told)-1], size)
-	data, err := os.ReadFile(back)
+	data, err = os.ReadFile(back)
 	check(t, err)
 	equal(t, "coming back the same", bytes.Equal(data, contents), true)
 
