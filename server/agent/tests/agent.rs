@@ -292,6 +292,18 @@ async fn files_of_any_name_move_both_ways() {
 }
 
 #[tokio::test]
+async fn a_files_mode_is_not_its_new_folders() {
+    let agent = Agent::start();
+    let session = agent.session().await;
+    let folder = agent.path("new");
+    let file: FileStat =
+        call(&session, &format!("PUT /files?path={folder}/f&parents=true&mode=640"), "1").await;
+    assert_eq!(file.mode, 0o640);
+    let above: FileStat = call(&session, &format!("GET /files/stat?path={folder}"), "").await;
+    assert_eq!(above.mode & 0o700, 0o700);
+}
+
+#[tokio::test]
 async fn folders_are_made_moved_and_removed() {
     let agent = Agent::start();
     let session = agent.session().await;
