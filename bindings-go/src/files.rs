@@ -60,7 +60,8 @@ pub struct FileInfo {
 
 impl From<forkyard::FileStat> for FileInfo {
     fn from(stat: forkyard::FileStat) -> Self {
-        let forkyard::FileStat { name, name_base64, kind, size, mode, uid, gid, modified_at_ms, target } = stat;
+        let forkyard::FileStat { name, name_base64, kind, size, mode, uid, gid, modified_at_ms, target } =
+            stat;
         let since = Duration::from_millis(modified_at_ms.unsigned_abs());
         let epoch = SystemTime::UNIX_EPOCH;
         Self {
@@ -163,12 +164,7 @@ impl Sandbox {
     }
 
     /// Fetches a file; answers its size.
-    pub async fn download_native(
-        &self,
-        remote: Blob,
-        local: String,
-        progress: Arc<Progress>,
-    ) -> Answer<i64> {
+    pub async fn download_native(&self, remote: Blob, local: String, progress: Arc<Progress>) -> Answer<i64> {
         let sandbox = self.sandbox.clone();
         let told = Some(callback(progress));
         let size = run(async move { sandbox.files().download(remote.0, local, told).await }).await?;

@@ -147,7 +147,7 @@ mod tests {
         let (began, begin) = tokio::sync::oneshot::channel();
         let work = run(async move {
             let _witness = Witness(sender);
-            drop(began.send(()));
+            began.send(()).expect("somebody waits for it");
             std::future::pending::<Result<()>>().await
         });
         let racing = async {

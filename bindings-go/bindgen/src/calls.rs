@@ -109,7 +109,8 @@ impl Call<'_> {
             .collect();
         if !writers.is_empty() {
             let leave = self.leave();
-            text += &format!("\tif err = firstError({}); err != nil {{\n\t\t{leave}\n\t}}\n", writers.join(", "));
+            text +=
+                &format!("\tif err = firstError({}); err != nil {{\n\t\t{leave}\n\t}}\n", writers.join(", "));
         }
         if self.callable.is_async() {
             // A context that has ended makes no call at all.

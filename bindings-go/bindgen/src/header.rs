@@ -31,7 +31,8 @@ typedef void (*RustFutureContinuation)(uint64_t data, int8_t code);
 
 pub fn render(namespace: &Namespace) -> Result<String> {
     let functions = functions(namespace).map(prototype).collect::<Result<Vec<_>>>()?.join("\n");
-    let polls: String = functions_of(namespace, FfiFunctionKind::RustFuturePoll).map(|it| shim(namespace, it)).collect();
+    let polls: String =
+        functions_of(namespace, FfiFunctionKind::RustFuturePoll).map(|it| shim(namespace, it)).collect();
     let package = &namespace.name;
     let from_bytes = &namespace.ffi_rustbuffer_from_bytes.0;
     Ok(format!(

@@ -19,8 +19,30 @@ const INITIALISMS: &[(&str, &str)] = &[
 ];
 
 const KEYWORDS: &[&str] = &[
-    "break", "case", "chan", "const", "continue", "default", "defer", "else", "fallthrough", "for", "func", "go",
-    "goto", "if", "import", "interface", "map", "package", "range", "return", "select", "struct", "switch", "type",
+    "break",
+    "case",
+    "chan",
+    "const",
+    "continue",
+    "default",
+    "defer",
+    "else",
+    "fallthrough",
+    "for",
+    "func",
+    "go",
+    "goto",
+    "if",
+    "import",
+    "interface",
+    "map",
+    "package",
+    "range",
+    "return",
+    "select",
+    "struct",
+    "switch",
+    "type",
     "var",
 ];
 
@@ -68,7 +90,10 @@ fn capitalised(word: &str) -> String {
         return (*known).to_owned();
     }
     let mut letters = word.chars();
-    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
+    letters
+        .next()
+        .map(|first| first.to_uppercase().collect::<String>() + letters.as_str())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -88,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_kept_begins_in_lower_case() {
-        let config = Config::parse("[bindings.go]\nunexported = [\"SwarmPlan\", \"Sandbox.run_native\"]").unwrap();
+        let config =
+            Config::parse("[bindings.go]\nunexported = [\"SwarmPlan\", \"Sandbox.run_native\"]").unwrap();
         assert_eq!(type_name("SwarmPlan", &config), "swarmPlan");
         assert_eq!(type_name("Sandbox", &config), "Sandbox");
         assert_eq!(method("Sandbox", "run_native", &config), "runNative");

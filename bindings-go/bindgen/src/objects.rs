@@ -1,13 +1,12 @@
 //! Objects and functions, whose calls cross into C.
 
-use anyhow::Result;
 use uniffi_bindgen::pipeline::general::{FfiFunctionKind, Interface, Namespace, TypeDefinition};
 
 use crate::config::Config;
 use crate::uses::Uses;
 use crate::{MARK, calls, header, names};
 
-pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
+pub fn render(namespace: &Namespace, config: &Config) -> String {
     let uses = Uses::of(namespace);
     let mut parts: Vec<(String, String)> = Vec::new();
     for definition in &namespace.type_definitions {
@@ -30,9 +29,9 @@ pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
         .collect();
     let package = &namespace.name;
     let imports = crate::imports(&body);
-    Ok(format!(
+    format!(
         "{MARK}\n\npackage {package}\n\n// #include \"{package}_gen.h\"\nimport \"C\"\n\n{imports}{kinds}{body}"
-    ))
+    )
 }
 
 /// How the futures of one kind of answer are driven.
@@ -56,7 +55,9 @@ fn object(interface: &Interface, uses: &Uses, config: &Config) -> String {
     let kind = names::local(&format!("kind_{plain}"));
     let close = if config.is_exported(plain) { "Close" } else { "close" };
     let reader = if uses.read.contains(plain) {
-        format!("func read{plain}(r *reader) *{name} {{ return new{plain}Object(C.uint64_t(r.uint64())) }}\n\n")
+        format!(
+            "func read{plain}(r *reader) *{name} {{ return new{plain}Object(C.uint64_t(r.uint64())) }}\n\n"
+        )
     } else {
         String::new()
     };

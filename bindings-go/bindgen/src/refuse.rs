@@ -109,7 +109,10 @@ fn callable(path: &str, it: &Callable) -> Result<()> {
         covered(&path, ty)?;
         let direct = matches!(ty, Type::Interface { .. });
         ensure!(direct || !holds_object(ty), "{path}: objects inside other arguments are not covered");
-        ensure!(throws || !types::may_fail(ty), "{path}: may be given what cannot cross, so the call must throw");
+        ensure!(
+            throws || !types::may_fail(ty),
+            "{path}: may be given what cannot cross, so the call must throw"
+        );
     }
     it.return_type.ty.as_ref().map_or(Ok(()), |ty| covered(path, &ty.ty))
 }

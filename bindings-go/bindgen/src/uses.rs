@@ -43,13 +43,15 @@ fn callables(namespace: &Namespace) -> impl Iterator<Item = &Callable> {
 
 fn reach(namespace: &Namespace, ty: &Type, reached: &mut BTreeSet<String>) {
     match ty {
-        Type::Optional { inner_type } | Type::Sequence { inner_type } => reach(namespace, inner_type, reached),
+        Type::Optional { inner_type } | Type::Sequence { inner_type } => {
+            reach(namespace, inner_type, reached);
+        }
         Type::Map { value_type, .. } => reach(namespace, value_type, reached),
-        Type::Record { name, .. } | Type::Enum { name, .. } | Type::Interface { name, .. } => {
-            if reached.insert(name.clone()) {
-                for field in fields(namespace, name) {
-                    reach(namespace, &field.ty.ty, reached);
-                }
+        Type::Record { name, .. } | Type::Enum { name, .. } | Type::Interface { name, .. }
+            if reached.insert(name.clone()) =>
+        {
+            for field in fields(namespace, name) {
+                reach(namespace, &field.ty.ty, reached);
             }
         }
         _ => {}

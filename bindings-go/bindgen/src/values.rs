@@ -1,13 +1,12 @@
 //! Records, enums and errors: plain Go, no C.
 
-use anyhow::Result;
 use uniffi_bindgen::pipeline::general::{Enum, Field, Namespace, Record, TypeDefinition};
 
 use crate::config::Config;
 use crate::uses::Uses;
 use crate::{MARK, names, types};
 
-pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
+pub fn render(namespace: &Namespace, config: &Config) -> String {
     let uses = Uses::of(namespace);
     let mut parts = Vec::new();
     for definition in &namespace.type_definitions {
@@ -22,7 +21,7 @@ pub fn render(namespace: &Namespace, config: &Config) -> Result<String> {
     parts.sort();
     let body: String = parts.into_iter().map(|(_, text)| text).collect();
     let imports = crate::imports(&body);
-    Ok(format!("{MARK}\n\n//go:build cgo\n\npackage {}\n\n{imports}{body}", namespace.name))
+    format!("{MARK}\n\n//go:build cgo\n\npackage {}\n\n{imports}{body}", namespace.name)
 }
 
 fn structure(name: &str, docs: Option<&str>, fields: &[Field], config: &Config) -> String {
@@ -91,8 +90,7 @@ fn enumeration(it: &Enum, uses: &Uses, config: &Config) -> (String, String) {
             format!("{docs}\t{name}{} {name} = \"{}\"\n", variant.name, names::word(&variant.name))
         })
         .collect();
-    let list: String =
-        it.variants.iter().map(|variant| format!("\t{name}{},\n", variant.name)).collect();
+    let list: String = it.variants.iter().map(|variant| format!("\t{name}{},\n", variant.name)).collect();
     let table = names::local(&format!("all_{plain}"));
     let mut text = format!(
         "{docs}type {name} string

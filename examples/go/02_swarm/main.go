@@ -85,7 +85,7 @@ func setUp(ctx context.Context, sandbox *forkyard.Sandbox) (tools map[string]str
 		if err != nil {
 			return err
 		}
-		return sandbox.Upload(ctx, path, "/workspace/"+filepath.ToSlash(name), forkyard.TransferOptions{Mode: 0o644})
+		return sandbox.Upload(ctx, path, "/workspace/"+filepath.ToSlash(name), forkyard.TransferOptions{})
 	})
 	if err != nil {
 		return nil, err
