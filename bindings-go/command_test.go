@@ -133,19 +133,39 @@ func TestCancellingKillsTheCommand(t *testing.T) {
 	gone(t, ctx, sandbox, "sleep 2345")
 }
 
-// gone waits until nothing in a machine runs a command line.
 func gone(t *testing.T, ctx context.Context, sandbox *forkyard.Sandbox, line string) {
 	t.Helper()
-	look := `while tr '\0' ' ' </proc/[0-9]*/cmdline 2>/dev/null | grep -q "$0"; do sleep 0.1; done`
-	// Each process's own: a glob with a redirection is one file only.
-	look = strings.Replace(look, "tr '\\0' ' ' </proc/[0-9]*/cmdline 2>/dev/null", `cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' '`, 1)
-	// In two pieces, so that it does not find itself.
-	head, tail, _ := strings.Cut(line, " ")
-	command := forkyard.Cmd("sh", "-c", strings.Replace(look, `"$0"`, `"$A $B"`, 1))
-	command.Env = map[string]string{"A": head, "B": tail}
+	check(t, waitUntilGone(ctx, sandbox, line))
+}
+
+// waitUntilGone waits until nothing in a machine runs a command line of two words.
+func waitUntilGone(ctx context.Context, sandbox *forkyard.Sandbox, line string) error {
+	// The words come apart, so that the look does not find itself.
+	program, argument, _ := strings.Cut(line, " ")
+	command := forkyard.Cmd("sh", "-c",
+		`while cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\0' ' ' | grep -q "$PROGRAM $ARGUMENT"; do sleep 0.1; done`)
+	command.Env = map[string]string{"PROGRAM": program, "ARGUMENT": argument}
 	command.Timeout, command.Check = 30*time.Second, true
 	_, err := sandbox.Run(ctx, command)
+	return err
+}
+
+// A look that finds nothing would prove nothing.
+func TestTheLookForProcessesFindsThem(t *testing.T) {
+	ctx := bounded(t)
+	sandbox := shared(t, ctx)
+	process, err := sandbox.Start(ctx, forkyard.Cmd("sleep", "3456"))
 	check(t, err)
+	defer process.Close()
+	looking := make(chan error, 1)
+	go func() { looking <- waitUntilGone(ctx, sandbox, "sleep 3456") }()
+	select {
+	case err := <-looking:
+		t.Fatalf("it did not see a process that runs (%v)", err)
+	case <-time.After(2 * time.Second):
+	}
+	check(t, process.Kill(ctx))
+	check(t, <-looking)
 }
 
 func TestAContextThatHasEndedMakesNoCall(t *testing.T) {

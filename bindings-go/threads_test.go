@@ -54,8 +54,10 @@ func TestAThousandWaitingGoroutinesHoldNoThreads(t *testing.T) {
 	}
 	check(t, process.WriteStdin(ctx, []byte("x")))
 	waiting.Wait()
-	if count := threads(t); count >= mostThreads {
-		t.Errorf("%d threads for %d waiting goroutines", count, waiters)
+	count := threads(t)
+	t.Logf("%d threads for %d waiting goroutines", count, waiters)
+	if count >= mostThreads {
+		t.Error("these are too many")
 	}
 	check(t, process.CloseStdin(ctx))
 	ended.Wait()
