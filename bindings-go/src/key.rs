@@ -1,7 +1,7 @@
 use std::time::SystemTime;
 
 use forkyard::runtime::run;
-use forkyard::{CreateKey, Scope};
+use forkyard::{CreateKey, KeyScope as Scope};
 
 use crate::{Answer, Client, Error, value};
 

@@ -69,6 +69,7 @@ impl TryFrom<Options> for CreateSandbox {
             queue_timeout_secs: value::seconds(queue_timeout).unwrap_or(defaults.queue_timeout_secs),
             env: env.into_iter().collect(),
             labels: labels.into_iter().collect(),
+            network: defaults.network,
         })
     }
 }

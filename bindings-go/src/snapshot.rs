@@ -78,6 +78,7 @@ impl TryFrom<ForkOptions> for ForkSandbox {
             env: env.into_iter().collect(),
             labels: labels.map(|labels| labels.into_iter().collect()),
             timeout_secs: value::seconds(timeout),
+            network: None,
         })
     }
 }

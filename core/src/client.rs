@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
-    SandboxStatus, Scope, ServerInfo, Stage,
+    SandboxStatus, Scope as KeyScope, ServerInfo, Stage,
 };
 use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId, SandboxList};
 use http::Method;

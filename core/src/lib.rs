@@ -6,6 +6,7 @@ mod client;
 mod error;
 mod files;
 mod http;
+mod network;
 mod output;
 mod pool;
 mod process;
@@ -17,17 +18,21 @@ mod swarm;
 mod transfer;
 
 pub use client::{
-    Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
-    SandboxPage, SandboxStatus, Scope, ServerInfo, Stage,
+    Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, KeyScope,
+    SandboxInfo, SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
 pub use forkyard_protocol::InvalidId;
+pub use network::{
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
+    NetworkProtocol, NetworkVerdict,
+};
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
-pub use process::{Handle, Process};
+pub use process::{ExitStatus, Handle, Process, ProcessState};
 pub use retry::RetryPolicy;
-pub use sandbox::{Command, CommandResult, ExitStatus, ProcessInfo, ProcessState, Sandbox};
+pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, RetentionPolicy, SnapshotId, SnapshotInfo, SnapshotStatus,
     WhenFull,

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use forkyard_protocol::{ExitStatus, ProcessInfo, ProcessState};
+pub use forkyard_protocol::ProcessInfo;
 use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
@@ -112,7 +112,7 @@ impl Command {
         self
     }
 
-    /// Whether dropping the future of [`Sandbox::run`] kills the process. Default: true.
+    /// Whether dropping the future of [`Sandbox::run`] or [`Sandbox::start`] kills the process. Default: true.
     #[must_use]
     pub fn kill_on_cancel(mut self, kill: bool) -> Self {
         self.kill_on_cancel = kill;
@@ -189,14 +189,17 @@ impl Sandbox {
         result
     }
 
-    /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it.
+    /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it. If the future
+    /// is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
     pub async fn start(&self, command: Command) -> Result<Process> {
         let stdin = command.stdin.clone();
         let mut process = Process::attach_new(self, command.spec)?;
+        let guard = KillOnDrop { process: command.kill_on_cancel.then(|| process.handle()) };
         process.started().await?;
         if let Some(stdin) = stdin {
             process.handle().write_all_and_close(stdin).await?;
         }
+        guard.disarm();
         Ok(process)
     }
 

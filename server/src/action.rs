@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox, RetentionPolicy,
-    Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId,
-    SnapshotList, Stage,
+    ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool, PoolId, PoolList,
+    PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList, SandboxPage,
+    SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::guest::GuestCall;
 use crate::key::{Keys, require_admin};
-use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, running};
+use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, all_running, running};
 
 /// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
 const VERDICT: Duration = Duration::from_secs(1);
@@ -83,6 +83,8 @@ pub enum Action {
     ListPools,
     /// Deletes a pool.
     DeletePool(PoolId),
+    /// Asks something of a machine's network.
+    Network(SandboxId, NetworkCall),
     /// Asks something of a machine's guest.
     Guest(SandboxId, GuestCall),
     /// Lists images.
@@ -95,6 +97,16 @@ pub enum Action {
     ListKeys,
     /// Revokes a key.
     RevokeKey(KeyId),
+}
+
+/// What can be asked of a machine's network.
+pub enum NetworkCall {
+    /// Shows it.
+    Get,
+    /// Has the machine reach something else.
+    Set(NetworkPolicy),
+    /// Lists what happened after a cursor, waiting at most so long for news.
+    Events(Option<String>, Duration),
 }
 
 /// What is answered.
@@ -121,6 +133,10 @@ pub enum Reply {
     Pool(Box<Pool>),
     /// Pools.
     Pools(PoolList),
+    /// A machine's network.
+    Network(Box<NetworkInfo>),
+    /// What happened on it.
+    NetworkEvents(NetworkEventList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -191,10 +207,11 @@ impl Service {
             }
             Action::ForkSandbox { sandbox_id, request, idempotency_key, wait } => {
                 let slots = self.sandboxes.fork(caller, &sandbox_id, request, idempotency_key).await?;
-                let mut sandboxes = Vec::with_capacity(slots.len());
-                for slot in slots {
-                    sandboxes.push(if wait { running(&slot).await? } else { slot.record().view });
-                }
+                let sandboxes = if wait {
+                    all_running(&slots).await?
+                } else {
+                    slots.iter().map(|slot| slot.record().view).collect()
+                };
                 Ok(Reply::Forks(SandboxList { sandboxes }))
             }
             Action::SuspendSandbox(id) => {
@@ -235,6 +252,7 @@ impl Service {
                 self.sandboxes.delete_pool(&caller.project, &id).await?;
                 Ok(Reply::Done)
             }
+            Action::Network(id, call) => self.call_network(&caller.project, &id, call).await,
             Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),
             Action::ServerInfo => Ok(Reply::Server(self.server_info())),
@@ -249,6 +267,23 @@ impl Service {
                 Ok(Reply::Done)
             }
         }
+    }
+
+    async fn call_network(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        call: NetworkCall,
+    ) -> Result<Reply, ErrorBody> {
+        let info = match call {
+            NetworkCall::Get => self.sandboxes.network(project, id).await?,
+            NetworkCall::Set(policy) => self.sandboxes.set_network(project, id, policy).await?,
+            NetworkCall::Events(cursor, wait) => {
+                let events = self.sandboxes.network_events(project, id, cursor.as_deref(), wait).await?;
+                return Ok(Reply::NetworkEvents(events));
+            }
+        };
+        Ok(Reply::Network(Box::new(info)))
     }
 
     async fn call_guest(

@@ -16,3 +16,9 @@ pub fn free_disk_mb(path: &std::path::Path) -> std::io::Result<u64> {
     let space = rustix::fs::statvfs(path)?;
     Ok((space.f_bavail * space.f_frsize) >> 20)
 }
+
+/// Whether an error says that no more can be written: the disk is full, or whoever set limits to it allows no more.
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}

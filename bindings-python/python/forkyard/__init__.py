@@ -35,6 +35,15 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._network_types import (
+    NetworkCounters,
+    NetworkEvent,
+    NetworkEventKind,
+    NetworkEvents,
+    NetworkInfo,
+    NetworkLink,
+    NetworkPolicy,
+)
 from ._snapshot_types import CheckpointType, RetentionPolicy, SnapshotInfo, SnapshotStatus, WhenFull
 from ._swarm import (
     SwarmAttempt,
@@ -94,6 +103,13 @@ __all__ = [
     "InvalidArgument",
     "KeyInfo",
     "KeyScope",
+    "NetworkCounters",
+    "NetworkEvent",
+    "NetworkEventKind",
+    "NetworkEvents",
+    "NetworkInfo",
+    "NetworkLink",
+    "NetworkPolicy",
     "NoCapacity",
     "NoSpace",
     "NotFound",

@@ -27,11 +27,11 @@ pub async fn gather(data_dir: &Path, images: &ImageStore, helper: Command) -> Fa
     let limits = match Qemu::find(Accelerator::Tcg).await.map(|qemu| qemu.limits()) {
         Ok(Limits::Enforced) => None,
         Ok(Limits::Absent(reason)) => Some(reason),
-        Err(error) => Some(error.0),
+        Err(error) => Some(error.to_string()),
     };
     let (images, data_dir) = (images.clone(), data_dir.to_owned());
     let looked = tokio::task::spawn_blocking(move || Facts {
-        qemu: Some(qemu.map_err(|error| error.0)),
+        qemu: Some(qemu.map_err(|error| error.to_string())),
         kvm: (verdict.accelerator() == Accelerator::Kvm, verdict.to_string()),
         limits,
         missing_tools: TOOLS.into_iter().filter(|(program, _)| !is_installed(program)).collect(),

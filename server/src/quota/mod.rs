@@ -1,9 +1,12 @@
 //! Admission: who may have another machine, decided without I/O.
 
+mod disk;
 mod rate;
 
 use forkyard_protocol::{ErrorBody, ErrorCode};
-pub use rate::TokenBucket;
+
+pub use self::disk::{DiskSpace, Promised};
+pub use self::rate::TokenBucket;
 
 /// Milliseconds after which a refused create is worth another try: about what a machine takes to end and free its memory.
 const RETRY_AFTER_MS: u64 = 1000;

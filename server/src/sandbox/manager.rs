@@ -7,12 +7,13 @@ use forkyard_protocol::{
     CreateSandbox, DEFAULT_IMAGE, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId,
     SandboxStatus, SnapshotId,
 };
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::admission::Admission;
 use super::life::Phase;
+use super::network::require_card;
 use super::order::Wish;
 use super::origin::Origin;
 use super::record::{Creation, Record};
@@ -20,8 +21,9 @@ use super::registry::{Claims, Registry, Reserved};
 use super::slot::Slot;
 use super::template::Templates;
 use crate::image::ImageStore;
+use crate::network::NetworkSettings;
 use crate::pool::Pools;
-use crate::quota::HostBudget;
+use crate::quota::{DiskSpace, HostBudget};
 use crate::snapshot::Snapshots;
 use crate::store::{Expect, Store};
 use crate::vmm::Vmm;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub guest_env: BTreeMap<String, String>,
     /// Files that the operator gives to every guest.
     pub guest_files: Vec<GuestFile>,
+    /// What machines' networks are made of.
+    pub network: Arc<NetworkSettings>,
 }
 
 /// The machines of this server.
@@ -67,6 +71,7 @@ pub struct Sandboxes {
     pub(super) registry: Registry,
     pub(super) admission: Admission,
     pub(super) pools: Pools,
+    pub(super) space: DiskSpace,
     pub(super) boots: Semaphore,
     /// Whoever makes a machine that nobody has asked for yet.
     pub(super) refills: Semaphore,
@@ -96,6 +101,7 @@ impl Sandboxes {
             registry: Registry::default(),
             admission: Admission::default(),
             pools,
+            space: DiskSpace::default(),
             boots,
             refills: Semaphore::new(1),
         });
@@ -123,6 +129,7 @@ impl Sandboxes {
             None => None,
         };
         let origin = self.origin(&caller.project, &request).await?;
+        require_card(&request.network, origin.devices)?;
         let patience = Duration::from_secs(request.queue_timeout_secs);
         let record = Record::pending(new_id()?, caller, request, &origin, creation);
         match self.admit(record, Claims::Allowed, caller, patience).await? {
@@ -259,6 +266,28 @@ impl Sandboxes {
 pub async fn running(slot: &Slot) -> Result<Sandbox, ErrorBody> {
     let record = slot.wait_for(|record| record.view.status != SandboxStatus::Pending).await;
     if record.is_alive() { Ok(record.view) } else { Err(record.not_running()) }
+}
+
+/// Waits until the twins that one call asked for run. Where one does not come up none is left: whoever asked hears of none.
+pub async fn all_running(slots: &[Arc<Slot>]) -> Result<Vec<Sandbox>, ErrorBody> {
+    let made = try_join_all(
+        slots.iter().map(|slot| async move { running(slot).await.map_err(|error| (slot, error)) }),
+    );
+    let (failed, error) = match made.await {
+        Ok(views) => return Ok(views),
+        Err(failure) => failure,
+    };
+    // One that ran and has ended since is no reason to end the others: the call may be a repetition.
+    if failed.record().view.started_at_ms.is_none() {
+        for slot in slots {
+            slot.stop("another fork of the same call did not come up");
+        }
+        let ended = join_all(slots.iter().map(|slot| slot.wait_for(|record| !record.is_alive())));
+        if timeout(SHUTDOWN, ended).await.is_err() {
+            tracing::error!("forks of a call that failed did not end in time");
+        }
+    }
+    Err(error)
 }
 
 pub(super) fn new_id() -> Result<SandboxId, ErrorBody> {

@@ -7,6 +7,7 @@ mod keeper;
 mod life;
 mod line;
 mod manager;
+mod network;
 mod order;
 mod origin;
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod template;
 pub(crate) mod tests;
 
 pub use activity::{Activity, OpenCall};
-pub use manager::{Sandboxes, Settings, running};
+pub use manager::{Sandboxes, Settings, all_running, running};
 pub use record::{Creation, End, Record};
 pub use registry::{ListFilter, Registry, Reserved};
 pub use slot::Slot;

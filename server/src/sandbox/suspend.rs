@@ -19,7 +19,10 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use super::checkpoint::why_not_frozen;
+use super::life::Phase;
 use super::manager::{Sandboxes, internal};
+use super::network::require_card;
 use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::End;
@@ -54,10 +57,16 @@ impl Sandboxes {
         record.admits(self.vmm.accelerator(), Some(view.cpus), Some(view.memory_mb))?;
         self.snapshots.verify(&record).await?;
         let origin = Origin::snapshot(record, &self.snapshots.path(snapshot_id));
+        require_card(&self.registry.get(project, id)?.record().network, origin.devices)?;
         self.order(project, id, Wish::Restore(Box::new(origin))).await
     }
 
-    async fn order(&self, project: &ProjectId, id: &SandboxId, wish: Wish) -> Result<Sandbox, ErrorBody> {
+    pub(super) async fn order(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        wish: Wish,
+    ) -> Result<Sandbox, ErrorBody> {
         let slot = self.registry.get(project, id)?;
         timeout(DEADLINE, slot.order(wish)).await.unwrap_or_else(|_| {
             let message = format!("sandbox {id} did not do as asked within {} seconds", DEADLINE.as_secs());
@@ -68,17 +77,33 @@ impl Sandboxes {
 
     /// Puts a running machine on disk and ends its process. After a failure it runs on.
     pub(super) async fn put_to_disk(&self, slot: &Slot, machine: &dyn Machine) -> Result<(), ErrorBody> {
-        self.require_space(&slot.record(), CheckpointType::Memory).await?;
+        self.put_away(slot, machine, SandboxStatus::Suspended).await?;
+        tracing::info!(sandbox = %slot.id(), "suspended");
+        self.serve_line();
+        Ok(())
+    }
+
+    /// The same, with what the machine is to be from then on: only one that is suspended gives its room away. The store has it as
+    /// suspended either way.
+    async fn put_away(
+        &self,
+        slot: &Slot,
+        machine: &dyn Machine,
+        status: SandboxStatus,
+    ) -> Result<(), ErrorBody> {
+        let _space = self.promise_space(&slot.record(), CheckpointType::Memory).await?;
         slot.update(|record| record.view.status = SandboxStatus::Suspending);
         let mut record = slot.record();
         record.view.status = SandboxStatus::Suspended;
         let written = async {
-            self.write_frozen(slot.id(), machine).await?;
+            self.write_frozen(slot, machine).await?;
             self.persist(&record, Expect::Any).await
         };
         if let Err(error) = written.await {
             self.delete_suspended(slot.id()).await;
-            if let Err(error) = machine.go_on().await {
+            if error.code != ErrorCode::SandboxLost
+                && let Err(error) = machine.go_on().await
+            {
                 // Its process has ended, which its task sees next, or its monitor is broken: its guest then says so.
                 tracing::error!(sandbox = %slot.id(), %error, "a machine that was not suspended may stand still");
             }
@@ -87,23 +112,60 @@ impl Sandboxes {
         }
         slot.set_guest(None);
         slot.set_machine(None);
+        slot.network().end().await;
         if let Err(error) = machine.kill().await {
             tracing::error!(sandbox = %slot.id(), %error, "a suspended machine's process could not be ended");
         }
         if let Err(error) = self.delete_dir(slot.id()).await {
             tracing::error!(sandbox = %slot.id(), error = error.message, "a suspended machine's files remain");
         }
-        slot.update(|current| *current = record);
-        tracing::info!(sandbox = %slot.id(), "suspended");
-        self.serve_line();
+        slot.update(|record| record.view.status = status);
         Ok(())
     }
 
-    async fn write_frozen(&self, id: &SandboxId, machine: &dyn Machine) -> Result<(), ErrorBody> {
-        let (dir, name) = (self.settings.suspended_dir.clone(), id.to_string());
+    /// Puts a running machine back to where a snapshot stands. It is put on disk as it is first, so that it is there still if what
+    /// the snapshot holds does not come up, and wherever the server is killed meanwhile. Answers how that went, and where the
+    /// machine stands now, if another process runs it.
+    pub(super) async fn put_back(
+        &self,
+        slot: &Slot,
+        machine: &Arc<dyn Machine>,
+        origin: &Origin,
+    ) -> Result<(Result<(), ErrorBody>, Option<Phase>), End> {
+        if let Err(error) = self.put_away(slot, machine.as_ref(), SandboxStatus::Resuming).await {
+            return Ok((Err(error), None));
+        }
+        let reason = match self.rise(slot, origin).await? {
+            Ok(machine) => return Ok((Ok(()), Some(Phase::Running(machine)))),
+            Err(reason) => reason,
+        };
+        let failed = |what: &str| {
+            let message = format!("sandbox {} could not be put back and {what}: {reason}", slot.id());
+            Err(ErrorBody::new(ErrorCode::Unavailable, message).retry_after_ms(1000))
+        };
+        let own = self.suspended_origin(slot).await.map_err(|error| error.message);
+        let risen = match own {
+            Ok(own) => self.rise(slot, &own).await?,
+            Err(reason) => Err(reason),
+        };
+        match risen {
+            Ok(machine) => Ok((failed("goes on as it was"), Some(Phase::Running(machine)))),
+            Err(reason) => {
+                tracing::error!(sandbox = %slot.id(), reason, "a machine did not come up again");
+                slot.update(|record| record.view.status = SandboxStatus::Suspended);
+                self.serve_line();
+                Ok((failed("is suspended"), Some(Phase::Suspended)))
+            }
+        }
+    }
+
+    async fn write_frozen(&self, slot: &Slot, machine: &dyn Machine) -> Result<(), ErrorBody> {
+        let (dir, name) = (self.settings.suspended_dir.clone(), slot.id().to_string());
         let folder = on_disk(move || Folder::make(&dir, &name)).await?;
-        machine.freeze(folder.path().to_owned(), Freeze::Halt).await?;
-        let target = self.suspended_path(id);
+        if let Err(error) = machine.freeze(folder.path().to_owned(), Freeze::Halt).await {
+            return Err(why_not_frozen(slot, machine, error.into()).await);
+        }
+        let target = self.suspended_path(slot.id());
         on_disk(move || {
             folder.sync()?;
             folder.publish(&target)
@@ -128,8 +190,13 @@ impl Sandboxes {
                     order.answer(Ok(()));
                     continue;
                 }
-                Wish::Resume => self.suspended_origin(slot.id()).await,
+                Wish::Resume => self.suspended_origin(slot).await,
                 Wish::Restore(origin) => Ok((**origin).clone()),
+                Wish::Network(policy) => {
+                    let outcome = self.note_network(slot, policy).await;
+                    order.answer(outcome);
+                    continue;
+                }
             };
             let woken = match origin {
                 Ok(origin) => self.wake(slot, &origin).await,
@@ -155,28 +222,38 @@ impl Sandboxes {
         if let Err(error) = self.registry.readmit(slot, self.settings.budget, overhead) {
             return Ok(Err(error));
         }
-        let reason = match self.bring_up(slot, origin).await {
-            Ok(machine) => {
-                self.delete_suspended(slot.id()).await;
-                drop(slot.activity().begin());
-                return Ok(Ok(machine));
-            }
-            Err(End::Failed(reason)) => reason,
-            Err(end) => return Err(end),
+        let reason = match self.rise(slot, origin).await? {
+            Ok(machine) => return Ok(Ok(machine)),
+            Err(reason) => reason,
         };
-        if let Err(error) = self.delete_dir(slot.id()).await {
-            return Err(End::Failed(error.message));
-        }
         slot.update(|record| record.view.status = SandboxStatus::Suspended);
         self.serve_line();
         let message = format!("sandbox {} could not be resumed and stays suspended: {reason}", slot.id());
         Ok(Err(ErrorBody::new(ErrorCode::Unavailable, message).retry_after_ms(1000)))
     }
 
+    /// Starts a machine that is on disk and has room. The other outcome says why it did not come up; it is on disk still.
+    async fn rise(&self, slot: &Slot, origin: &Origin) -> Result<Result<Arc<dyn Machine>, String>, End> {
+        match self.bring_up(slot, origin).await {
+            Ok(machine) => {
+                self.delete_suspended(slot.id()).await;
+                drop(slot.activity().begin());
+                Ok(Ok(machine))
+            }
+            Err(End::Failed(reason)) => match self.delete_dir(slot.id()).await {
+                Ok(()) => Ok(Err(reason)),
+                Err(error) => Err(End::Failed(error.message)),
+            },
+            Err(end) => Err(end),
+        }
+    }
+
     /// What a suspended machine goes on from.
-    async fn suspended_origin(&self, id: &SandboxId) -> Result<Origin, ErrorBody> {
-        let path = self.suspended_path(id);
-        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path))).await
+    async fn suspended_origin(&self, slot: &Slot) -> Result<Origin, ErrorBody> {
+        let record = slot.record();
+        record.goes_on_with(self.vmm.accelerator())?;
+        let path = self.suspended_path(slot.id());
+        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path, record.devices))).await
     }
 
     /// A machine of this project for a call that needs it running: one that is suspended is resumed, if it is to be.
@@ -218,8 +295,7 @@ async fn on_disk<T: Send + 'static>(
 ) -> Result<T, ErrorBody> {
     let done = spawn_blocking(work).await.map_err(|error| internal(&error))?;
     done.map_err(|error| {
-        let is_full = error.kind() == std::io::ErrorKind::StorageFull;
-        let code = if is_full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+        let code = if crate::host::is_full(&error) { ErrorCode::NoSpace } else { ErrorCode::Internal };
         ErrorBody::new(code, format!("the host's disk: {error}"))
     })
 }

@@ -76,7 +76,8 @@ impl Vmm for FakeHost {
     fn start(&self, spec: MachineSpec) -> BoxFuture<'_, Result<Arc<dyn Machine>, VmmError>> {
         Box::pin(async move {
             let machine = Arc::new(FakeMachine { dir: spec.dir.clone(), ended: watch::Sender::new(None) });
-            let listener = UnixListener::bind(machine.agent_socket()).map_err(|e| VmmError(e.to_string()))?;
+            let listener =
+                UnixListener::bind(machine.agent_socket()).map_err(|e| VmmError::Failed(e.to_string()))?;
             if !self.agents_are_dead.load(Ordering::Relaxed) {
                 tokio::spawn(agent(listener));
             }
@@ -146,6 +147,7 @@ impl World {
             concurrent_boots: 2,
             guest_env: [].into(),
             guest_files: Vec::new(),
+            network: Arc::default(),
         };
         let store = Arc::new(SqliteStore::open(&self.dir.path().join("store.sqlite")).unwrap());
         let images = ImageStore::open(self.dir.path().join("images"));

@@ -40,6 +40,9 @@ const POLICIES: &str = "retention";
 /// Least time between two looks at what has become too old.
 const RETRY_MS: u64 = 1000;
 
+/// Failed snapshots of one project whose records are kept, to say why; the oldest are forgotten first.
+const KEEP_FAILED: usize = 100;
+
 /// The snapshots of this server, all records in memory; every change is in the store before it counts.
 pub struct Snapshots {
     dir: PathBuf,
@@ -143,7 +146,28 @@ impl Snapshots {
         record.view.status = SnapshotStatus::Failed;
         record.view.reason = Some(error.message.clone());
         record.failure = Some(error.code);
-        self.update(record).await
+        let project = record.project.clone();
+        self.update(record).await?;
+        self.forget_failures(&project).await
+    }
+
+    /// Forgets the oldest failures of a project beyond those that are kept.
+    async fn forget_failures(&self, project: &ProjectId) -> Result<(), ErrorBody> {
+        let mut failed: Vec<SnapshotId> = {
+            let records = self.lock();
+            let failed = records.iter().filter(|(_, record)| {
+                let record = record.borrow();
+                record.view.status == SnapshotStatus::Failed && record.project == *project
+            });
+            failed.map(|(id, _)| id.clone()).collect()
+        };
+        failed.sort();
+        failed.truncate(failed.len().saturating_sub(KEEP_FAILED));
+        for id in failed {
+            self.store.delete(BUCKET, id.to_string(), Expect::Any).await.map_err(|error| internal(&error))?;
+            self.lock().remove(&id);
+        }
+        Ok(())
     }
 
     /// A snapshot of this project; another's does not exist.
@@ -292,9 +316,7 @@ async fn run<T: Send + 'static>(
 ) -> Result<T, ErrorBody> {
     let done = spawn_blocking(work).await.map_err(|error| internal(&error))?;
     done.map_err(|error| {
-        let is_full =
-            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
-        let code = if is_full { ErrorCode::NoSpace } else { ErrorCode::Internal };
+        let code = if crate::host::is_full(&error) { ErrorCode::NoSpace } else { ErrorCode::Internal };
         ErrorBody::new(code, format!("the host's disk: {error}")).about(Resource::Snapshot)
     })
 }

@@ -39,6 +39,7 @@ fn record(id: &str) -> Record {
         accelerator: "tcg".into(),
         contents: Contents::default(),
         failure: None,
+        devices: crate::vmm::Devices::NOW,
     }
 }
 
@@ -118,6 +119,10 @@ async fn what_is_baked_into_memory_cannot_be_chosen() {
     assert!(message(kept.admits(Accelerator::Tcg, Some(2.0), None)).contains("cpus 1 is baked in"));
     assert!(message(kept.admits(Accelerator::Tcg, None, Some(512))).contains("memory_mb 256 is baked in"));
     assert!(message(kept.admits(Accelerator::Kvm, None, None)).contains("ran with 'tcg'"));
+    // A disk boots with anything.
+    let mut disk = kept.clone();
+    disk.contents.files.remove("ram");
+    disk.admits(Accelerator::Kvm, Some(2.0), Some(512)).unwrap();
     assert!(message(record("snap_2").admits(Accelerator::Tcg, None, None)).contains("still being made"));
 }
 
@@ -129,4 +134,27 @@ async fn a_policy_outlives_the_server() {
     let snapshots = open(&dir).await;
     assert_eq!(snapshots.policy(&project()), policy);
     assert_eq!(snapshots.policy(&ProjectId::parse("prj_2").unwrap()), RetentionPolicy::default());
+}
+
+#[tokio::test]
+async fn the_oldest_failures_of_a_project_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshots = open(&dir).await;
+    let kept = completed(&snapshots, "snap_000").await;
+    let mut others = record("snap_001");
+    others.project = ProjectId::parse("prj_2").unwrap();
+    let ids = (2..=KEEP_FAILED + 4).map(|number| record(&format!("snap_{number:03}")));
+    for record in [others.clone()].into_iter().chain(ids) {
+        let id = record.view.snapshot_id.clone();
+        snapshots.begin(record).await.unwrap();
+        snapshots.fail(&id, &ErrorBody::new(ErrorCode::NoSpace, "full")).await.unwrap();
+    }
+    // By this server, and by the next.
+    for snapshots in [snapshots, open(&dir).await] {
+        let ids: Vec<_> = snapshots.list(&project()).snapshots.into_iter().map(|it| it.snapshot_id).collect();
+        assert_eq!(ids.len(), KEEP_FAILED + 1);
+        assert_eq!(ids[KEEP_FAILED - 1].as_str(), "snap_005");
+        assert_eq!(ids[KEEP_FAILED], kept.view.snapshot_id);
+        assert!(snapshots.get(&others.project, &others.view.snapshot_id).is_ok());
+    }
 }

@@ -1,5 +1,7 @@
-//! A server over real QEMU, in this process.
+//! A server over real QEMU, in this process; as a process of its own it is in [`server`].
 #![allow(dead_code)] // each test takes what it needs
+
+pub mod server;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,6 +51,7 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
         concurrent_boots: 2,
         guest_env: [].into(),
         guest_files: Vec::new(),
+        network: Arc::default(),
     };
     let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.unwrap());
     let sandboxes = Sandboxes::open(settings, vmm, ImageStore::open(images), store.clone()).await.unwrap();

@@ -12,6 +12,8 @@ use tokio::sync::{Mutex, OnceCell, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::argv::NETWORK_CARD;
+use super::launch::NETWORK;
 use super::process::Process;
 use super::qmp::{Event, Qmp};
 use crate::vmm::{Freeze, Frozen, Machine, VmmError};
@@ -28,8 +30,8 @@ pub struct QemuMachine {
     dir: PathBuf,
     process: Arc<Process>,
     monitor: OnceCell<Monitor>,
-    /// Held while it is frozen.
-    pub(super) freezing: Mutex<()>,
+    /// Held while it is frozen; whether it was left standing still.
+    pub(super) halted: Mutex<bool>,
 }
 
 /// A connection to a machine's monitor, and the task that hears its guest's end.
@@ -58,7 +60,7 @@ impl QemuMachine {
             dir,
             process: Arc::new(process),
             monitor: OnceCell::new(),
-            freezing: Mutex::new(()),
+            halted: Mutex::new(false),
         })
     }
 
@@ -69,13 +71,15 @@ impl QemuMachine {
                 Ok(monitor) => return Ok(&monitor.qmp),
                 Err(error) => error,
             },
-            reason = self.process.exited() => return Err(VmmError(reason)),
+            reason = self.process.exited() => return Err(VmmError::Failed(reason)),
         };
-        // A monitor that hangs up mostly does so as its process ends, whose own words say more.
-        match timeout(LAST_WORDS, self.process.exited()).await {
-            Ok(reason) => Err(VmmError(reason)),
-            Err(_) => Err(error),
-        }
+        Err(self.explained(&error.to_string()).await)
+    }
+
+    /// What is known of a failure: a monitor that hangs up mostly does so as its process ends, whose own words say more.
+    pub(super) async fn explained(&self, failure: &str) -> VmmError {
+        let ended = timeout(LAST_WORDS, self.process.exited()).await;
+        VmmError::Failed(ended.unwrap_or_else(|_| failure.to_owned()))
     }
 
     /// The directory that all it writes lies in.
@@ -123,6 +127,17 @@ impl Machine for QemuMachine {
         self.dir.join("agent")
     }
 
+    fn network_socket(&self) -> Option<PathBuf> {
+        Some(self.dir.join(NETWORK)).filter(|socket| socket.exists())
+    }
+
+    fn set_link(&self, up: bool) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async move {
+            let arguments = serde_json::json!({ "name": NETWORK_CARD, "up": up });
+            self.qmp().await?.execute::<IgnoredAny>("set_link", Some(arguments)).await.map(drop)
+        })
+    }
+
     fn exited(&self) -> BoxFuture<'_, String> {
         Box::pin(async {
             let end = self.process.exited().await;
@@ -156,8 +171,17 @@ impl Machine for QemuMachine {
         Box::pin(self.freeze_into(target, what))
     }
 
+    fn compact(&self) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(self.merge_layers())
+    }
+
     fn go_on(&self) -> BoxFuture<'_, Result<(), VmmError>> {
-        Box::pin(self.run_on())
+        Box::pin(async {
+            let mut halted = self.halted.lock().await;
+            self.run_on().await?;
+            *halted = false;
+            Ok(())
+        })
     }
 
     fn console_tail(&self) -> BoxFuture<'_, String> {
@@ -211,7 +235,7 @@ fn end_of_guest(event: &Event) -> Option<&'static str> {
 async fn read_console(qmp: &Qmp) -> Result<String, VmmError> {
     let arguments = serde_json::json!({ "device": "console", "size": 65536, "format": "base64" });
     let text: String = qmp.execute("ringbuf-read", Some(arguments)).await?;
-    let bytes = STANDARD.decode(text).map_err(|error| VmmError(error.to_string()))?;
+    let bytes = STANDARD.decode(text).map_err(|error| VmmError::Failed(error.to_string()))?;
     let from = bytes.len().saturating_sub(usize::try_from(CONSOLE_TAIL).unwrap_or(usize::MAX));
     Ok(String::from_utf8_lossy(&bytes[from..]).trim().to_owned())
 }

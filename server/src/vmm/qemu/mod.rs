@@ -1,11 +1,12 @@
 //! Machines under QEMU.
 
 mod argv;
-mod cgroup;
+pub(crate) mod cgroup;
 mod disk;
 mod freeze;
 mod launch;
 mod machine;
+mod merge;
 mod process;
 mod qmp;
 mod ram;
@@ -26,17 +27,20 @@ use tokio::time::timeout;
 use self::cgroup::Cgroups;
 use self::launch::Launch;
 use self::machine::QemuMachine;
+pub(crate) use self::process::inheritable;
 use self::process::{Account, Process};
 use self::scan::Found;
 pub use self::version::{OLDEST, PROGRAM, Version};
+#[cfg(test)]
+use super::Devices;
 use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError};
 
 /// First of the user numbers that machines run under where the server is root: far above what distributions and
 /// user-namespace ranges give out by default, and below the largest that a signed 32-bit number holds.
-const FIRST_UID: u32 = 1_879_048_192;
+pub(crate) const FIRST_UID: u32 = 1_879_048_192;
 
 /// How many of these numbers there are; two machines share one by chance only.
-const UIDS: u32 = 1 << 24;
+pub(crate) const UIDS: u32 = 1 << 24;
 
 /// The group of frozen machines' files: every machine belongs to it and only sees what is linked into its directory.
 const READERS_GID: u32 = FIRST_UID - 1;
@@ -65,7 +69,7 @@ impl Qemu {
     pub async fn find(accelerator: Accelerator) -> Result<Self, VmmError> {
         let version = Version::installed().await?;
         let host = tokio::task::spawn_blocking(|| (tsc::rate_khz(), Cgroups::find()));
-        let (tsc_khz, cgroups) = host.await.map_err(|error| VmmError(error.to_string()))?;
+        let (tsc_khz, cgroups) = host.await.map_err(|error| VmmError::Failed(error.to_string()))?;
         Ok(Self { version, accelerator, tsc_khz, cgroups })
     }
 
@@ -81,14 +85,15 @@ impl Qemu {
         };
         // The process comes back inside its guard: where nobody waits for it any more, it ends.
         let unproven = tokio::task::spawn_blocking(move || launch.run());
-        let unproven = unproven.await.map_err(|error| VmmError(error.to_string()))??;
+        let mut unproven = unproven.await.map_err(|error| VmmError::Failed(error.to_string()))??;
+        let frozen = unproven.frozen.take();
         // Its greeting says that QEMU took its command line.
         let proven = async {
             let machine = unproven.machine();
-            match &unproven.state {
-                Some(state) => timeout(INCOMING, machine.take_in(state))
-                    .await
-                    .map_err(|_| VmmError("QEMU did not take the frozen memory in in time".to_owned()))?,
+            match frozen {
+                Some(frozen) => timeout(INCOMING, machine.take_in(frozen)).await.map_err(|_| {
+                    VmmError::Failed("QEMU did not take the frozen memory in in time".to_owned())
+                })?,
                 None => machine.qmp().await.map(drop),
             }
         };
@@ -113,12 +118,15 @@ impl Qemu {
             // It ended while nobody was there to see it.
             Ok(Ok(true)) => machine.kill().await.map(|()| None),
             Ok(Ok(false)) => match timeout(ADOPTION, machine.run_on()).await {
-                Ok(Ok(())) => Ok(Some(machine)),
+                Ok(Ok(())) => {
+                    machine.tidy().await;
+                    Ok(Some(machine))
+                }
                 // Whoever froze it ended in the middle, and it can no longer be told to run.
                 _ => machine.kill().await.map(|()| None),
             },
-            Ok(Err(VmmError(reason))) => {
-                tracing::warn!(pid = machine.pid(), reason, "a machine's monitor cannot be reached");
+            Ok(Err(error)) => {
+                tracing::warn!(pid = machine.pid(), %error, "a machine's monitor cannot be reached");
                 Ok(Some(machine))
             }
             Err(_) => {
@@ -206,8 +214,8 @@ async fn scan(machines_dir: &Path) -> Result<Vec<Found>, VmmError> {
     let machines_dir = machines_dir.to_owned();
     tokio::task::spawn_blocking(move || scan::machines(&machines_dir))
         .await
-        .map_err(|error| VmmError(error.to_string()))?
-        .map_err(|error| VmmError(format!("running machines cannot be listed: {error}")))
+        .map_err(|error| VmmError::Failed(error.to_string()))?
+        .map_err(|error| VmmError::Failed(format!("running machines cannot be listed: {error}")))
 }
 
 /// Whom a machine runs as: a number of its own where the server is root, else the server's own account.
@@ -254,6 +262,7 @@ mod tests {
             memory_mb: 128,
             layers: Vec::new(),
             memory: None,
+            devices: Devices::NOW,
         }
     }
 
@@ -263,8 +272,8 @@ mod tests {
         let qemu = Qemu::find(Accelerator::Tcg).await.unwrap();
         let start = tokio::time::timeout(Duration::from_secs(20), qemu.start(spec(dir.path(), "sbx_bad")));
         let error = start.await.expect("a start that fails says so").err().expect("it cannot start");
-        assert!(error.0.contains("QEMU ended with exit status: 1"), "{error}");
-        assert!(error.0.contains("kernel"), "{error}");
+        assert!(error.to_string().contains("QEMU ended with exit status: 1"), "{error}");
+        assert!(error.to_string().contains("kernel"), "{error}");
         assert_eq!(scan(&dir.path().join("machines")).await.unwrap(), []);
     }
 

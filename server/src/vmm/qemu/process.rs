@@ -63,7 +63,7 @@ impl Process {
         inherited: &[BorrowedFd<'_>],
         confinement: Confinement,
     ) -> Result<Self, VmmError> {
-        let failed = |error: io::Error| VmmError(format!("{PROGRAM} cannot be started: {error}"));
+        let failed = |error: io::Error| VmmError::Failed(format!("{PROGRAM} cannot be started: {error}"));
         let log = OpenOptions::new().create(true).append(true).open(dir.join(LOG)).map_err(failed)?;
         let Confinement { account, max_file_bytes, cgroup } = confinement;
         let entry = Entry {
@@ -85,7 +85,7 @@ impl Process {
         std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), OOM_SCORE)
             .unwrap_or_else(|error| tracing::warn!(%error, "a machine's OOM score could not be raised"));
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK)
-            .map_err(|error| VmmError(format!("process {pid} cannot be followed: {error}")))?;
+            .map_err(|error| VmmError::Failed(format!("process {pid} cannot be followed: {error}")))?;
         Self::follow(pid, pidfd, Some(child), dir, cgroup)
     }
 
@@ -100,7 +100,7 @@ impl Process {
         let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::NONBLOCK) {
             Ok(pidfd) => pidfd,
             Err(rustix::io::Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(VmmError(format!("process {pid} cannot be followed: {error}"))),
+            Err(error) => return Err(VmmError::Failed(format!("process {pid} cannot be followed: {error}"))),
         };
         if is_it() { Self::follow(pid, pidfd, None, dir, cgroup).map(Some) } else { Ok(None) }
     }
@@ -112,7 +112,8 @@ impl Process {
         dir: &Path,
         cgroup: Option<Cgroup>,
     ) -> Result<Self, VmmError> {
-        let failed = |error: io::Error| VmmError(format!("process {pid} cannot be followed: {error}"));
+        let failed =
+            |error: io::Error| VmmError::Failed(format!("process {pid} cannot be followed: {error}"));
         let watched = pidfd.try_clone().map_err(failed)?;
         // SAFETY: the descriptor is owned, so it stays open, and the same one, for as long as it is registered.
         let watched = unsafe { AsyncFd::register_with_interest(watched, Interest::READABLE) }
@@ -147,14 +148,14 @@ impl Process {
     pub fn send_kill(&self) -> Result<(), VmmError> {
         match rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(VmmError(format!("process {} cannot be killed: {error}", self.pid))),
+            Err(error) => Err(VmmError::Failed(format!("process {} cannot be killed: {error}", self.pid))),
         }
     }
 }
 
 /// Descriptors of this process that its children would inherit beyond the standard three. This program makes none; who
 /// started it may have left some open, such as locks, which a machine that outlives the server must not keep.
-fn inheritable() -> io::Result<Vec<RawFd>> {
+pub(crate) fn inheritable() -> io::Result<Vec<RawFd>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let Some(number) = entry?.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };

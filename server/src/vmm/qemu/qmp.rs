@@ -199,7 +199,7 @@ fn lock(
 }
 
 fn failed(command: &str, error: &dyn std::fmt::Display) -> VmmError {
-    VmmError(format!("QEMU's machine protocol, {command}: {error}"))
+    VmmError::Failed(format!("QEMU's machine protocol, {command}: {error}"))
 }
 
 #[cfg(test)]
@@ -236,9 +236,15 @@ mod tests {
         let (qmp, mut events) = Qmp::connect(&socket).await.unwrap();
         let arguments = serde_json::json!({ "a": [1, 2] });
         assert_eq!(qmp.execute::<Value>("echo", Some(arguments.clone())).await.unwrap(), arguments);
-        let failure = async |command| qmp.execute::<Value>(command, None).await.unwrap_err().0;
+        let failure = async |command| qmp.execute::<Value>(command, None).await.unwrap_err().to_string();
         assert!(failure("fail").await.contains("told to"));
-        assert!(qmp.execute::<u64>("echo", Some(arguments)).await.unwrap_err().0.contains("expected u64"));
+        assert!(
+            qmp.execute::<u64>("echo", Some(arguments))
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("expected u64")
+        );
         assert!(failure("hang_up").await.contains("the connection ended"));
         let event = events.recv().await.unwrap();
         assert_eq!((event.name.as_str(), &event.data["n"]), ("STOP", &Value::from(1)));
@@ -251,7 +257,7 @@ mod tests {
         tokio::spawn(fake_qemu(UnixListener::bind(&socket).unwrap()));
         let (qmp, _events) = Qmp::connect(&socket).await.unwrap();
         let error = qmp.execute::<Value>("be_silent", None).await.unwrap_err();
-        assert!(error.0.contains("no answer in time"), "{error}");
+        assert!(error.to_string().contains("no answer in time"), "{error}");
         drop(timeout(Duration::from_millis(1), qmp.execute::<Value>("be_silent", None)).await);
         assert!(lock(&qmp.waiting).is_empty());
     }

@@ -42,13 +42,13 @@ impl Version {
         let asked = Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
         let output = timeout(Duration::from_secs(10), asked)
             .await
-            .map_err(|_| VmmError(format!("'{PROGRAM} --version' did not answer within 10 seconds")))?
-            .map_err(|error| VmmError(format!("{PROGRAM} cannot be started ({error}); {INSTALL}")))?;
+            .map_err(|_| VmmError::Failed(format!("'{PROGRAM} --version' did not answer within 10 seconds")))?
+            .map_err(|error| VmmError::Failed(format!("{PROGRAM} cannot be started ({error}); {INSTALL}")))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let version =
-            Self::parse(&text).ok_or_else(|| VmmError(format!("'{PROGRAM} --version' printed {text:?}")))?;
+        let version = Self::parse(&text)
+            .ok_or_else(|| VmmError::Failed(format!("'{PROGRAM} --version' printed {text:?}")))?;
         if version < OLDEST {
-            return Err(VmmError(format!(
+            return Err(VmmError::Failed(format!(
                 "QEMU {version} is too old: {OLDEST} or newer is needed; {INSTALL}"
             )));
         }
