@@ -57,6 +57,7 @@ func TestTheExamplesRun(t *testing.T) {
 		"01_first_sandbox":    "both machines are gone",
 		"02_swarm":            "the lead, by rule: ",
 		"03_pause_and_return": "the machine is gone",
+		"04_network":          "none: nothing left it",
 	}
 	entries, err := filepath.Glob(folder + "/0*")
 	check(t, err)
@@ -64,7 +65,11 @@ func TestTheExamplesRun(t *testing.T) {
 	for _, entry := range entries {
 		name := filepath.Base(entry)
 		t.Run(name, func(t *testing.T) {
-			command := goRun(t, folder, "./"+name)
+			arguments := []string{"./" + name}
+			if name == "04_network" {
+				arguments = append(arguments, pageHost(t))
+			}
+			command := goRun(t, folder, arguments...)
 			command.Env = append(os.Environ(), "OPENAI_API_KEY=")
 			output, err := command.Output()
 			check(t, err)
@@ -77,9 +82,9 @@ func TestTheExamplesRun(t *testing.T) {
 }
 
 // goRun runs a program with the Go that built this test.
-func goRun(t *testing.T, folder, program string) *exec.Cmd {
+func goRun(t *testing.T, folder string, arguments ...string) *exec.Cmd {
 	t.Helper()
-	command := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "run", program)
+	command := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), append([]string{"run"}, arguments...)...)
 	command.Dir, command.Stderr = folder, os.Stderr
 	return command
 }

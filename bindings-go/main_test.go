@@ -50,15 +50,18 @@ func serve(binary, images string) (stop func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := free("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
-	address := probe.Addr().String()
-	if err := probe.Close(); err != nil {
-		return nil, err
+	arguments := []string{"serve", "--listen", address, "--data-dir", data, "--image-dir", images}
+	if own := ownAddress(); own != "" {
+		if page, err = free(own); err != nil {
+			return nil, err
+		}
+		arguments = append(arguments, "--network-allow", page)
 	}
-	server := exec.Command(binary, "serve", "--listen", address, "--data-dir", data, "--image-dir", images)
+	server := exec.Command(binary, arguments...)
 	server.Stderr = os.Stderr
 	if err := server.Start(); err != nil {
 		return nil, err
@@ -100,6 +103,42 @@ func serve(binary, images string) (stop func() error, err error) {
 	os.Setenv("FORKYARD_URL", "http://"+address)
 	os.Setenv("FORKYARD_API_KEY", strings.TrimSpace(string(key)))
 	return stop, err
+}
+
+// free is an address and a port on which nobody listens.
+func free(address string) (string, error) {
+	probe, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
+	if err != nil {
+		return "", err
+	}
+	return probe.Addr().String(), probe.Close()
+}
+
+// page is where on this host a page may be served that machines can be allowed to reach: not on loopback, which they have
+// themselves. Empty where this host has no other address.
+var page string
+
+// pageHost is where a test serves its page.
+func pageHost(t *testing.T) string {
+	t.Helper()
+	if page == "" {
+		t.Skip("this host has no address but loopback")
+	}
+	return page
+}
+
+// ownAddress is an address of this host that is not loopback; empty where there is none.
+func ownAddress() string {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return ""
+	}
+	for _, address := range addresses {
+		if network, ok := address.(*net.IPNet); ok && network.IP.To4() != nil && !network.IP.IsLoopback() {
+			return network.IP.String()
+		}
+	}
+	return ""
 }
 
 // bounded is a context that ends a test that hangs.

@@ -1165,6 +1165,64 @@ func (o *Sandbox) Name() (answer string) {
 	return textFromRust(out)
 }
 
+// Network answers what the machine may reach, and what went through.
+func (o *Sandbox) Network(ctx context.Context) (answer NetworkInfo, err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_network(handles[0])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readNetworkInfo(r), nil
+}
+
+// NetworkEvents answers what happened on the machine's network: the newest 1,000 events or, where a cursor is given, those
+// after it. Where there is none yet, it waits so long for the next, at most a minute and half of the client's time-out. The
+// server keeps the events in its memory, until it ends.
+func (o *Sandbox) NetworkEvents(ctx context.Context, cursor string, wait time.Duration) (answer NetworkEvents, err error) {
+	var w0 writer
+	w0.text(cursor)
+	var w1 writer
+	{
+		w := &w1
+		w.duration(wait)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_network_events(handles[0], w0.toRust(), w1.toRust())
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readNetworkEvents(r), nil
+}
+
 // Process finds a process that is there already; its output begins with the oldest that is kept.
 func (o *Sandbox) Process(processID string) (answer *Process, err error) {
 	var w0 writer
@@ -1488,6 +1546,41 @@ func (o *Sandbox) Terminate(ctx context.Context) (answer SandboxInfo, err error)
 	}
 	r := fromRust(out)
 	return readSandboxInfo(r), nil
+}
+
+// UpdateNetwork has the machine reach something else from now on, in place of all that it might before. Connections that it
+// may no longer have are reset before this returns. A suspended machine finds it when it is resumed.
+//
+// It fails with [CodeInvalidArgument] where a rule is none or a number is out of range, and with [CodeFailedPrecondition]
+// where the machine goes on from a snapshot of before machines had a network.
+func (o *Sandbox) UpdateNetwork(ctx context.Context, policy NetworkPolicy) (answer NetworkInfo, err error) {
+	var w0 writer
+	{
+		w := &w0
+		writeNetworkPolicy(w, policy)
+	}
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_update_network(handles[0], w0.toRust())
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readNetworkInfo(r), nil
 }
 
 // Sends a local file.

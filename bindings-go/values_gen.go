@@ -327,6 +327,8 @@ type ForkOptions struct {
 	Labels map[string]string
 	// Timeout is the twins' idle time-out in whole seconds. Default: the machine's.
 	Timeout time.Duration
+	// Network is what the twins may reach. Default, where nil: what the machine may.
+	Network *NetworkPolicy
 }
 
 func writeForkOptions(w *writer, v ForkOptions) {
@@ -336,6 +338,7 @@ func writeForkOptions(w *writer, v ForkOptions) {
 		writeMap(w, v.Labels, (*writer).string)
 	}
 	w.duration(v.Timeout)
+	writeOptional(w, v.Network, writeNetworkPolicy)
 }
 
 // ImageInfo is an image on the server.
@@ -429,6 +432,234 @@ func writeKeyScope(w *writer, v KeyScope) { writeWord(w, "KeyScope", allKeyScope
 
 func readKeyScope(r *reader) KeyScope { return allKeyScope[r.int32()-1] }
 
+// NetworkCounters are what went through a machine's network since the server first knew of it.
+type NetworkCounters struct {
+	// BytesOut is how many payload bytes the machine sent.
+	BytesOut int64
+	// BytesIn is how many it got.
+	BytesIn int64
+	// ConnectionsOpen is how many connections are open.
+	ConnectionsOpen int64
+	// ConnectionsTotal is how many were opened.
+	ConnectionsTotal int64
+	// ConnectionsRefused is how many were refused.
+	ConnectionsRefused int64
+	// DNSQueries is how many queries its resolver got, the refused ones included.
+	DNSQueries int64
+	// DroppedFrames is how many frames of the machine's were malformed, or more than there was room for.
+	DroppedFrames int64
+	// DroppedEvents is how many events were not kept because there were too many.
+	DroppedEvents int64
+}
+
+func readNetworkCounters(r *reader) (v NetworkCounters) {
+	v.BytesOut = r.int64()
+	v.BytesIn = r.int64()
+	v.ConnectionsOpen = r.int64()
+	v.ConnectionsTotal = r.int64()
+	v.ConnectionsRefused = r.int64()
+	v.DNSQueries = r.int64()
+	v.DroppedFrames = r.int64()
+	v.DroppedEvents = r.int64()
+	return v
+}
+
+// NetworkEvent is one thing that happened on a machine's network.
+type NetworkEvent struct {
+	// At is when.
+	At time.Time
+	// Kind is what.
+	Kind NetworkEventKind
+	// Protocol is what it spoke.
+	Protocol NetworkProtocol
+	// Name is the other end's name, as far as it is known.
+	Name string
+	// Address is its address.
+	Address string
+	// Port is its port.
+	Port int
+	// BytesOut is how many payload bytes the machine sent until then.
+	BytesOut int64
+	// BytesIn is how many it got until then.
+	BytesIn int64
+	// Verdict is how it was judged.
+	Verdict NetworkVerdict
+	// Rule is what decided: a rule as it was given, "default", or a reason such as "private addresses".
+	Rule string
+}
+
+func readNetworkEvent(r *reader) (v NetworkEvent) {
+	v.At = r.time()
+	v.Kind = readNetworkEventKind(r)
+	v.Protocol = readNetworkProtocol(r)
+	v.Name = r.string()
+	v.Address = r.string()
+	v.Port = r.int32()
+	v.BytesOut = r.int64()
+	v.BytesIn = r.int64()
+	v.Verdict = readNetworkVerdict(r)
+	v.Rule = r.string()
+	return v
+}
+
+// NetworkEventKind is what happened.
+type NetworkEventKind string
+
+const (
+	// A connection was opened.
+	NetworkEventKindConnectionOpened NetworkEventKind = "connection_opened"
+	// It ended; the event has its bytes.
+	NetworkEventKindConnectionEnded NetworkEventKind = "connection_ended"
+	// The policy, a limit or an address that is never reachable stood against it.
+	NetworkEventKindConnectionRefused NetworkEventKind = "connection_refused"
+	// A name was not resolved, or its addresses were held back.
+	NetworkEventKindDNSRefused NetworkEventKind = "dns_refused"
+	// The machine's gateway was started again: connections of before are gone.
+	NetworkEventKindGatewayRestarted NetworkEventKind = "gateway_restarted"
+)
+
+var allNetworkEventKind = [...]NetworkEventKind{
+	NetworkEventKindConnectionOpened,
+	NetworkEventKindConnectionEnded,
+	NetworkEventKindConnectionRefused,
+	NetworkEventKindDNSRefused,
+	NetworkEventKindGatewayRestarted,
+}
+
+func readNetworkEventKind(r *reader) NetworkEventKind { return allNetworkEventKind[r.int32()-1] }
+
+// NetworkEvents are a machine's network events, oldest first.
+type NetworkEvents struct {
+	// Events are the events.
+	Events []NetworkEvent
+	// Cursor, given to the next call, has it answer what came after these; empty where there never was an event.
+	Cursor string
+}
+
+func readNetworkEvents(r *reader) (v NetworkEvents) {
+	v.Events = readSlice(r, readNetworkEvent)
+	v.Cursor = r.string()
+	return v
+}
+
+// NetworkInfo is a machine's network.
+type NetworkInfo struct {
+	// Policy is what the machine may reach.
+	Policy NetworkPolicy
+	// Counters are what went through.
+	Counters NetworkCounters
+	// Link is whether its network is there.
+	Link NetworkLink
+}
+
+func readNetworkInfo(r *reader) (v NetworkInfo) {
+	v.Policy = readNetworkPolicy(r)
+	v.Counters = readNetworkCounters(r)
+	v.Link = readNetworkLink(r)
+	return v
+}
+
+// NetworkLink is whether a machine's network is there.
+type NetworkLink string
+
+const (
+	// It is.
+	NetworkLinkUp NetworkLink = "up"
+	// The machine's policy allows nothing, or its gateway is being started again.
+	NetworkLinkDown NetworkLink = "down"
+)
+
+var allNetworkLink = [...]NetworkLink{
+	NetworkLinkUp,
+	NetworkLinkDown,
+}
+
+func readNetworkLink(r *reader) NetworkLink { return allNetworkLink[r.int32()-1] }
+
+// NetworkPolicy says what a machine may reach. The zero value is nothing.
+//
+// A rule is an address or CIDR (203.0.113.7, 2001:db8::/32), a host name (pypi.org) or every name below a domain
+// (*.pythonhosted.org), each with an optional port (pypi.org:443); AllowOut and DenyOut hold at most 256 together. Loopback,
+// private and link-local addresses, the host's own and the like are never reachable, unless the server's operator opened them.
+// Beyond that AllowOut wins over DenyOut, and that over AllowInternetAccess.
+type NetworkPolicy struct {
+	// AllowInternetAccess says whether what no rule names may be reached.
+	AllowInternetAccess bool
+	// AllowOut is what may be reached whatever else is said.
+	AllowOut []string
+	// DenyOut is what may not be reached unless AllowOut names it.
+	DenyOut []string
+	// MaxConnections is the most connections at once, 1 to 4,096: TCP connections, UDP flows and pings. Default: the server's
+	// limit.
+	MaxConnections int
+	// BandwidthKbps is how many kilobits of payload a second may go in each direction, 8 to 100,000,000. Default: the server's
+	// limit.
+	BandwidthKbps int
+}
+
+func writeNetworkPolicy(w *writer, v NetworkPolicy) {
+	w.bool(v.AllowInternetAccess)
+	writeSlice(w, v.AllowOut, (*writer).string)
+	writeSlice(w, v.DenyOut, (*writer).string)
+	w.int32(v.MaxConnections)
+	w.int32(v.BandwidthKbps)
+}
+
+func readNetworkPolicy(r *reader) (v NetworkPolicy) {
+	v.AllowInternetAccess = r.bool()
+	v.AllowOut = readSlice(r, (*reader).string)
+	v.DenyOut = readSlice(r, (*reader).string)
+	v.MaxConnections = r.int32()
+	v.BandwidthKbps = r.int32()
+	return v
+}
+
+// NetworkProtocol is what a connection speaks.
+type NetworkProtocol string
+
+const (
+	// The event is of no connection.
+	NetworkProtocolNone NetworkProtocol = "none"
+	// TCP.
+	NetworkProtocolTCP NetworkProtocol = "tcp"
+	// UDP: the datagrams between one port of the machine and one remote address and port.
+	NetworkProtocolUDP NetworkProtocol = "udp"
+	// ICMP and ICMPv6 echo.
+	NetworkProtocolICMP NetworkProtocol = "icmp"
+	// A query to the machine's resolver.
+	NetworkProtocolDNS NetworkProtocol = "dns"
+)
+
+var allNetworkProtocol = [...]NetworkProtocol{
+	NetworkProtocolNone,
+	NetworkProtocolTCP,
+	NetworkProtocolUDP,
+	NetworkProtocolICMP,
+	NetworkProtocolDNS,
+}
+
+func readNetworkProtocol(r *reader) NetworkProtocol { return allNetworkProtocol[r.int32()-1] }
+
+// NetworkVerdict is how something was judged.
+type NetworkVerdict string
+
+const (
+	// There was nothing to judge.
+	NetworkVerdictNone NetworkVerdict = "none"
+	// It may pass.
+	NetworkVerdictAllowed NetworkVerdict = "allowed"
+	// It may not.
+	NetworkVerdictRefused NetworkVerdict = "refused"
+)
+
+var allNetworkVerdict = [...]NetworkVerdict{
+	NetworkVerdictNone,
+	NetworkVerdictAllowed,
+	NetworkVerdictRefused,
+}
+
+func readNetworkVerdict(r *reader) NetworkVerdict { return allNetworkVerdict[r.int32()-1] }
+
 // Options says what machine to make. Zero values stand for defaults.
 type Options struct {
 	// Image is an image's tag or digest. Default: python. Not together with SnapshotID.
@@ -453,6 +684,8 @@ type Options struct {
 	Env map[string]string
 	// Labels are the caller's own marks, at most 64.
 	Labels map[string]string
+	// Network is what it may reach. Default: nothing.
+	Network NetworkPolicy
 }
 
 func writeOptions(w *writer, v Options) {
@@ -466,6 +699,7 @@ func writeOptions(w *writer, v Options) {
 	w.duration(v.QueueTimeout)
 	writeMap(w, v.Env, (*writer).string)
 	writeMap(w, v.Labels, (*writer).string)
+	writeNetworkPolicy(w, v.Network)
 }
 
 // OutputPiece is what a process's output brings: data, or a loss, or its end.

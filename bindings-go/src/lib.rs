@@ -11,6 +11,7 @@ mod client;
 mod error;
 mod files;
 mod key;
+mod network;
 mod pool;
 mod process;
 mod sandbox;
@@ -24,6 +25,10 @@ pub use client::{Client, ClientOptions};
 pub use error::{Code, Error};
 pub use files::{FileInfo, FileKind, Progress};
 pub use key::{CreatedKey, KeyInfo, KeyOptions, KeyScope};
+pub use network::{
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEvents, NetworkInfo, NetworkLink, NetworkPolicy,
+    NetworkProtocol, NetworkVerdict,
+};
 pub use pool::{PoolInfo, PoolOptions};
 pub use process::{
     CommandSpec, ExitStatus, OutputPiece, OutputStream, Process, ProcessInfo, ProcessState, Result,

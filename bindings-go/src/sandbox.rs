@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use forkyard::CreateSandbox;
 use forkyard::runtime::run;
 
-use crate::{Answer, Error, value};
+use crate::{Answer, Error, NetworkPolicy, value};
 
 /// Sandbox is a machine of one's own: an isolated microVM that runs commands and keeps files until it is terminated. It is safe
 /// for use by many goroutines.
@@ -39,6 +39,8 @@ pub struct Options {
     pub env: HashMap<String, String>,
     /// Labels are the caller's own marks, at most 64.
     pub labels: HashMap<String, String>,
+    /// Network is what it may reach. Default: nothing.
+    pub network: NetworkPolicy,
 }
 
 impl TryFrom<Options> for CreateSandbox {
@@ -56,6 +58,7 @@ impl TryFrom<Options> for CreateSandbox {
             queue_timeout,
             env,
             labels,
+            network,
         } = options;
         let defaults = Self::default();
         Ok(Self {
@@ -69,7 +72,7 @@ impl TryFrom<Options> for CreateSandbox {
             queue_timeout_secs: value::seconds(queue_timeout).unwrap_or(defaults.queue_timeout_secs),
             env: env.into_iter().collect(),
             labels: labels.into_iter().collect(),
-            network: defaults.network,
+            network: network.try_into()?,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use forkyard::runtime::{run, run_or_undo};
 use forkyard::{CreateSnapshot, ForkSandbox};
 
-use crate::{Answer, Client, Error, Sandbox, SandboxInfo, value};
+use crate::{Answer, Client, Error, NetworkPolicy, Sandbox, SandboxInfo, value};
 
 /// CheckpointType is what of a machine a snapshot holds.
 #[derive(Debug, Clone, Copy, uniffi::Enum)]
@@ -66,19 +66,21 @@ pub struct ForkOptions {
     pub labels: Option<HashMap<String, String>>,
     /// Timeout is the twins' idle time-out in whole seconds. Default: the machine's.
     pub timeout: Duration,
+    /// Network is what the twins may reach. Default, where nil: what the machine may.
+    pub network: Option<NetworkPolicy>,
 }
 
 impl TryFrom<ForkOptions> for ForkSandbox {
     type Error = Error;
 
     fn try_from(options: ForkOptions) -> Answer<Self> {
-        let ForkOptions { count, env, labels, timeout } = options;
+        let ForkOptions { count, env, labels, timeout, network } = options;
         Ok(Self {
             count: value::count("Count", count)?.unwrap_or(Self::default().count),
             env: env.into_iter().collect(),
             labels: labels.map(|labels| labels.into_iter().collect()),
             timeout_secs: value::seconds(timeout),
-            network: None,
+            network: network.map(TryInto::try_into).transpose()?,
         })
     }
 }

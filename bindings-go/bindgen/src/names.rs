@@ -8,12 +8,16 @@ use crate::config::Config;
 const INITIALISMS: &[(&str, &str)] = &[
     ("api", "API"),
     ("cpus", "CPUs"),
+    ("dns", "DNS"),
     ("gid", "GID"),
+    ("icmp", "ICMP"),
     ("id", "ID"),
     ("mb", "MB"),
     ("oom", "OOM"),
     ("pid", "PID"),
     ("qemu", "QEMU"),
+    ("tcp", "TCP"),
+    ("udp", "UDP"),
     ("uid", "UID"),
     ("url", "URL"),
 ];
@@ -74,6 +78,11 @@ pub fn function(name: &str, config: &Config) -> String {
     if config.is_exported(name) { exported(name) } else { local(name) }
 }
 
+/// A variant as a part of its constant's name: `DnsRefused` as `DNSRefused`.
+pub fn variant(name: &str) -> String {
+    exported(&word(name))
+}
+
 /// A variant as the word that stands for it.
 pub fn word(variant: &str) -> String {
     variant.to_snake_case()
@@ -109,6 +118,8 @@ mod tests {
         assert_eq!(local("key_id"), "keyID");
         assert_eq!(local("type"), "type_");
         assert_eq!(word("InProgress"), "in_progress");
+        assert_eq!(variant("InProgress"), "InProgress");
+        assert_eq!(variant("DnsRefused"), "DNSRefused");
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn error(error: &Enum, config: &Config) -> (String, String) {
 
 fn enumeration(it: &Enum, uses: &Uses, config: &Config) -> (String, String) {
     let (plain, name) = (&it.name, names::type_name(&it.name, config));
-    let first = &it.variants[0].name;
+    let first = names::variant(&it.variants[0].name);
     let mut docs = names::docs(it.docstring.as_deref(), "");
     if uses.written.contains(plain) {
         docs += &format!("// Given to a call, the empty word stands for [{name}{first}].\n");
@@ -87,10 +87,12 @@ fn enumeration(it: &Enum, uses: &Uses, config: &Config) -> (String, String) {
         .iter()
         .map(|variant| {
             let docs = names::docs(variant.docstring.as_deref(), "\t");
-            format!("{docs}\t{name}{} {name} = \"{}\"\n", variant.name, names::word(&variant.name))
+            let (constant, word) = (names::variant(&variant.name), names::word(&variant.name));
+            format!("{docs}\t{name}{constant} {name} = \"{word}\"\n")
         })
         .collect();
-    let list: String = it.variants.iter().map(|variant| format!("\t{name}{},\n", variant.name)).collect();
+    let list: String =
+        it.variants.iter().map(|variant| format!("\t{name}{},\n", names::variant(&variant.name))).collect();
     let table = names::local(&format!("all_{plain}"));
     let mut text = format!(
         "{docs}type {name} string
