@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent server image python node demo serve test bench check
+.PHONY: help setup agent server image python node golib go demo serve test bench check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -27,6 +27,12 @@ PYTHON := $(VENV)/bin/python
 # Where Node is missing or old, setup puts one here.
 export PATH := $(CACHE)/tools/node/bin:$(PATH)
 MODULES := bindings-node/node_modules/.package-lock.json
+
+GO := $(CURDIR)/.ci/go
+GO_PLATFORM := $(shell uname -s | tr A-Z a-z)_$(subst x86_64,amd64,$(subst aarch64,arm64,$(shell uname -m)))
+GO_LIBRARY := bindings-go/lib/$(GO_PLATFORM)/libforkyard_go.a
+# With its symbols: what it exports is read from them.
+GO_GENERATE := $(CARGO_TARGET_DIR)/debug/forkyard-bindgen-go $(GO_LIBRARY)
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -61,18 +67,31 @@ node: $(MODULES) ## Build the npm package, and its tests and examples
 	rm -rf bindings-node/dist
 	cd bindings-node && npm run --silent build && npm run --silent build:test
 
+golib: setup
+	$(CARGO) build -p forkyard-go -p forkyard-bindgen-go
+	mkdir -p $(dir $(GO_LIBRARY))
+	cp $(CARGO_TARGET_DIR)/debug/libforkyard_go.a $(GO_LIBRARY)
+
+go: golib ## Build the Go package's library and write its generated files
+	$(GO_GENERATE) bindings-go
+	$(GO) gofmt -w bindings-go/*_gen.go
+
 demo: image python ## Run the examples on real microVMs
 	.ci/serving $(BIN) $(IMAGES) .ci/demo $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
-test: image python node ## Run all tests, many of them on real microVMs
+test: image python node golib ## Run all tests, many of them on real microVMs
 	$(CARGO) build --examples
 	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test --lib --bins --tests
 	.ci/serving $(BIN) $(IMAGES) $(CARGO) test --doc
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 	cd bindings-node && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) npm run --silent test
+	$(CARGO) test -p forkyard-bindgen-go
+	cd bindings-go && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(GO) test -count=1 -timeout 30m -race ./...
+	cd bindings-go && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) GOEXPERIMENT=cgocheck2 \
+		$(GO) test -count=1 -run 'Cross|Command|Process|Handle' ./...
 
 bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked --release
@@ -82,7 +101,7 @@ bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
 $(DENY): | setup
 	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(CACHE)/tools
 
-check: python node $(DENY) ## Formatters, lints, licences, generated files
+check: python node golib $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps
@@ -93,3 +112,8 @@ check: python node $(DENY) ## Formatters, lints, licences, generated files
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native
 	cd bindings-node && npm run --silent typegen -- --check
 	bindings-node/node_modules/.bin/biome ci .
+	test -z "$$($(GO) gofmt -l bindings-go examples/go | tee /dev/stderr)"
+	cd bindings-go && $(GO) vet ./... && cd ../examples/go && $(GO) vet ./...
+	rm -rf target/go && mkdir -p target/go && cp bindings-go/uniffi.toml target/go
+	$(GO_GENERATE) target/go && $(GO) gofmt -w target/go/*_gen.go
+	for file in target/go/*_gen.*; do diff -u "bindings-go/$${file##*/}" "$$file"; done
