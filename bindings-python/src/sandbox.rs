@@ -132,6 +132,11 @@ impl Sandbox {
         Call::new(async move { Json::new(&sandbox.resume().await?) })
     }
 
+    fn extend_timeout(&self, timeout_secs: u64) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.extend_timeout(timeout_secs).await?) })
+    }
+
     fn restore(&self, snapshot_id: String) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move { Json::new(&sandbox.restore(&snapshot_id).await?) })

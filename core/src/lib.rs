@@ -6,6 +6,8 @@ mod client;
 mod error;
 mod files;
 mod http;
+mod listing;
+mod named;
 mod output;
 mod pool;
 mod process;
@@ -23,6 +25,7 @@ pub use client::{
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
 pub use forkyard_protocol::InvalidId;
+pub use listing::{SandboxFilter, SandboxListing};
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{Handle, Process};

@@ -4,6 +4,7 @@ import atexit as _atexit
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_listing import AsyncSandboxListing
 from ._async_process import AsyncProcess
 from ._async_sandbox import AsyncSandbox
 from ._errors import (
@@ -46,6 +47,7 @@ from ._swarm import (
     swarm_sync,
 )
 from ._sync_client import SandboxClient
+from ._sync_listing import SandboxListing
 from ._sync_process import Process
 from ._sync_sandbox import Sandbox
 from ._types import (
@@ -73,6 +75,7 @@ __all__ = [
     "AsyncProcess",
     "AsyncSandbox",
     "AsyncSandboxClient",
+    "AsyncSandboxListing",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -113,6 +116,7 @@ __all__ = [
     "Sandbox",
     "SandboxClient",
     "SandboxInfo",
+    "SandboxListing",
     "SandboxLost",
     "SandboxNotFound",
     "SandboxStatus",

@@ -107,6 +107,42 @@ class Sandbox:
         native = default_client() if client is None else client._native
         return cls(native.connect(name_or_id).wait())
 
+    @classmethod
+    def get_or_create(
+        cls,
+        name: str,
+        image: str | None = None,
+        *,
+        snapshot_id: str | None = None,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
+        timeout_secs: int = 600,
+        auto_resume: bool = True,
+        queue_timeout_secs: int = 0,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        client: SandboxClient | None = None,
+    ) -> Sandbox:
+        """The machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
+
+        However many programs ask at once, one machine is made and all get it. One that is there is taken **as it is**:
+        the other arguments, which are those of `create`, say only what a new one is made of, and are not compared with
+        it (`info` says what it is). Cancelling this call ends no machine, since others may have it already.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            ImageNotFound: None has this name, and the server has no such image.
+            SnapshotNotFound: None has this name, and the project has no such snapshot.
+            NoCapacity: The host had no room for it in time.
+            QuotaExceeded: None has this name, and the key may have no more machines.
+        """
+        request = create_request(
+            image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, queue_timeout_secs, env, labels
+        )
+        found = default_client() if client is None else client._native
+        made = found.get_or_create(name, request).wait()
+        return cls(made)
+
     def __enter__(self) -> Sandbox:
         return self
 
@@ -201,6 +237,20 @@ class Sandbox:
     def resume(self) -> SandboxInfo:
         """Lets a suspended machine go on where it stood; where the host has no room, waits for it for two minutes."""
         self._record = sandbox_info(load(self._native.resume().wait()))
+        return self._record
+
+    def extend_timeout(self, timeout_secs: int) -> SandboxInfo:
+        """Gives the machine another idle time-out, which counts from this call on; one that is suspended stays so.
+
+        Args:
+            timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended: 1 to
+                2,592,000. It may be shorter than the one before.
+
+        Raises:
+            InvalidArgument: The value is out of range.
+            SandboxLost: The machine is gone.
+        """
+        self._record = sandbox_info(load(self._native.extend_timeout(timeout_secs).wait()))
         return self._record
 
     def restore(self, snapshot_id: str) -> SandboxInfo:

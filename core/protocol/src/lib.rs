@@ -44,6 +44,7 @@ mod sandbox;
 mod schema;
 mod server;
 mod snapshot;
+mod timeout;
 
 pub use agent::{
     ECHO_LEN, GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble, echo,
@@ -76,6 +77,7 @@ pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, RestoreSandbox, SandboxList, Snapshot,
     SnapshotList, SnapshotStatus,
 };
+pub use timeout::ExtendTimeout;
 
 /// Largest JSON body that server and agent accept, in bytes.
 pub const MAX_JSON_BODY: usize = 1024 * 1024;

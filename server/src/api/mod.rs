@@ -11,6 +11,7 @@ mod relay;
 mod request;
 mod sandboxes;
 mod snapshots;
+mod timeout;
 
 use std::sync::Arc;
 
@@ -70,6 +71,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(timeout::extend_timeout))
         .routes(routes!(snapshots::create))
         .routes(routes!(snapshots::fork))
         .routes(routes!(snapshots::suspend))

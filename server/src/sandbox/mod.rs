@@ -9,6 +9,7 @@ mod line;
 mod manager;
 mod order;
 mod origin;
+mod patience;
 #[cfg(test)]
 mod pool_tests;
 mod record;

@@ -59,7 +59,12 @@ impl Sandboxes {
         self.order(project, id, Wish::Restore(Box::new(origin))).await
     }
 
-    async fn order(&self, project: &ProjectId, id: &SandboxId, wish: Wish) -> Result<Sandbox, ErrorBody> {
+    pub(super) async fn order(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        wish: Wish,
+    ) -> Result<Sandbox, ErrorBody> {
         let slot = self.registry.get(project, id)?;
         timeout(DEADLINE, slot.order(wish)).await.unwrap_or_else(|_| {
             let message = format!("sandbox {id} did not do as asked within {} seconds", DEADLINE.as_secs());
@@ -180,6 +185,11 @@ impl Sandboxes {
             let origin = match &order.wish {
                 Wish::Suspend => {
                     order.answer(Ok(()));
+                    continue;
+                }
+                Wish::SetTimeout(secs) => {
+                    let outcome = self.change_timeout(slot, *secs).await;
+                    order.answer(outcome);
                     continue;
                 }
                 Wish::Resume => self.suspended_origin(slot).await,
