@@ -96,6 +96,15 @@ impl Sandbox {
         ))
     }
 
+    /// Starts a command on a terminal; `terminal` is the wire's JSON.
+    fn pty(&self, py: Python<'_>, spec: Spec, terminal: &str) -> PyResult<Call> {
+        let terminal = serde_json::from_str(terminal).map_err(|error| invalid(py, error.to_string()))?;
+        let (sandbox, command) = (self.sandbox.clone(), spec.into_command(py)?.terminal(terminal));
+        Ok(Call::new(
+            async move { sandbox.start(command).await.map(|process| Object(Process::new(process))) },
+        ))
+    }
+
     fn process(&self, py: Python<'_>, process_id: &str) -> PyResult<Process> {
         self.sandbox.process(process_id).map(Process::new).map_err(|error| to_py_err(py, error))
     }

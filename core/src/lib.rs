@@ -11,6 +11,7 @@ mod named;
 mod output;
 mod pool;
 mod process;
+mod pty;
 mod retry;
 pub mod runtime;
 mod sandbox;
@@ -29,6 +30,7 @@ pub use listing::{SandboxFilter, SandboxListing};
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{Handle, Process};
+pub use pty::{ExitStatus, Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{

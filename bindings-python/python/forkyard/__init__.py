@@ -6,6 +6,7 @@ from . import _native
 from ._async_client import AsyncSandboxClient
 from ._async_listing import AsyncSandboxListing
 from ._async_process import AsyncProcess
+from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
 from ._errors import (
     AlreadyExists,
@@ -49,6 +50,7 @@ from ._swarm import (
 from ._sync_client import SandboxClient
 from ._sync_listing import SandboxListing
 from ._sync_process import Process
+from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
 from ._types import (
     Capacity,
@@ -65,6 +67,7 @@ from ._types import (
     PoolInfo,
     ProcessInfo,
     ProcessState,
+    PtySize,
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
@@ -73,6 +76,7 @@ from ._types import (
 __all__ = [
     "AlreadyExists",
     "AsyncProcess",
+    "AsyncPty",
     "AsyncSandbox",
     "AsyncSandboxClient",
     "AsyncSandboxListing",
@@ -110,6 +114,8 @@ __all__ = [
     "ProcessInfo",
     "ProcessNotFound",
     "ProcessState",
+    "Pty",
+    "PtySize",
     "QuotaExceeded",
     "RateLimited",
     "RetentionPolicy",

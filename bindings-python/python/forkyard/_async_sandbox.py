@@ -15,6 +15,7 @@ from types import TracebackType
 from . import _native
 from ._async_client import AsyncSandboxClient
 from ._async_process import AsyncProcess
+from ._async_pty import AsyncPty
 from ._creation import Creation  # sync:
 from ._records import (
     file_info,
@@ -32,6 +33,7 @@ from ._shared import (
     fork_request,
     make_spec,
     raw_path,
+    terminal_spec,
 )
 from ._snapshot_types import CheckpointType, SnapshotInfo
 from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
@@ -382,6 +384,51 @@ class AsyncSandbox:
     def process(self, process_id: str) -> AsyncProcess:
         """A process that is there already, its output from the oldest that is kept."""
         return AsyncProcess(self._native.process(process_id))
+
+    async def pty(
+        self,
+        command: str | None = None,
+        args: Sequence[str] = (),
+        *,
+        rows: int = 24,
+        cols: int = 80,
+        term: str = "xterm-256color",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        hangup_after: float | None = None,
+    ) -> AsyncPty:
+        """Starts a program on a pseudo-terminal, as at a screen and keyboard, and leaves it running.
+
+        Args:
+            command: The program, as in `run`. Default: the account's shell.
+            args: Its arguments.
+            rows: The terminal's rows, 1 to 4,096.
+            cols: The terminal's columns, 1 to 4,096.
+            term: What it understands: the variable ``TERM``.
+            env: Variables added to the machine's environment.
+            cwd: The folder to start in.
+            user: The account, to which the terminal belongs too.
+            timeout: Seconds after which it and all that it started are killed in the machine.
+            hangup_after: Seconds without any viewer, at most a day, after which it is hung up. A viewer whose
+                connection is cut needs some for the next. Default: never.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            NotFound: No such program, folder or user in the machine.
+            NoCapacity: 32 terminals run in the machine already.
+        """
+        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=False)
+        terminal = terminal_spec(rows, cols, term, hangup_after)
+        return AsyncPty(await self._native.pty(spec, terminal), owned=True)
+
+    def attach_pty(self, pty_id: str) -> AsyncPty:
+        """A terminal that is there already, by its id, also one that a fork has of its original.
+
+        What it showed comes first, as far as it is kept: the last MiB. Whether it is there shows with the first call.
+        """
+        return AsyncPty(self._native.process(pty_id), owned=False)
 
     async def processes(self) -> list[ProcessInfo]:
         """All processes that run or ended lately, oldest first."""

@@ -59,6 +59,14 @@ def make_spec(
     )
 
 
+def terminal_spec(rows: int, cols: int, term: str, hangup_after: float | None) -> str:
+    """The wire's JSON for a terminal."""
+    spec: dict[str, object] = {"rows": rows, "cols": cols, "term": term}
+    if hangup_after is not None:
+        spec["hangup_after_ms"] = max(0, round(hangup_after * 1000))
+    return json.dumps(spec)
+
+
 def create_request(
     image: str | None,
     snapshot_id: str | None,

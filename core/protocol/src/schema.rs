@@ -7,8 +7,8 @@ use schemars::SchemaGenerator;
 use crate::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, ExtendTimeout,
     FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, Pool, PoolList,
-    PoolSpec, ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox, RetentionPolicy, Sandbox, SandboxList,
-    SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox,
+    SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -39,6 +39,7 @@ fn schema_now() -> serde_json::Value {
         ProcessInfo,
         ProcessList,
         ProcessSpec,
+        PtySize,
         RestoreSandbox,
         RetentionPolicy,
         Sandbox,

@@ -11,6 +11,7 @@ mod relay;
 mod request;
 mod sandboxes;
 mod snapshots;
+mod terminals;
 mod timeout;
 
 use std::sync::Arc;
@@ -86,6 +87,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
         .routes(routes!(processes::signal))
+        .routes(routes!(terminals::resize))
         .routes(routes!(processes::stdin))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::stat))

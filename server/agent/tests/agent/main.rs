@@ -1,5 +1,7 @@
 //! The agent on this host, spoken to over a Unix socket as the server speaks to it over a port.
 
+mod terminal;
+
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
