@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use forkyard::{Command, OnProgress};
 use pyo3::prelude::*;
@@ -159,6 +160,26 @@ impl Sandbox {
             let forks = sandbox.fork(request).await?;
             Ok(Objects(forks.into_iter().map(Self::new).collect()))
         }))
+    }
+
+    fn network(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.network().await?) })
+    }
+
+    /// Puts another policy in place; `policy` is the wire's JSON.
+    fn update_network(&self, py: Python<'_>, policy: &str) -> PyResult<Call> {
+        let policy = serde_json::from_str(policy).map_err(|error| invalid(py, error.to_string()))?;
+        let sandbox = self.sandbox.clone();
+        Ok(Call::new(async move { Json::new(&sandbox.update_network(&policy).await?) }))
+    }
+
+    /// The events after a cursor, and the cursor to go on with, as a list of the two.
+    fn network_events(&self, py: Python<'_>, cursor: Option<String>, wait: f64) -> PyResult<Call> {
+        let wait = Duration::try_from_secs_f64(wait)
+            .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {wait}")))?;
+        let sandbox = self.sandbox.clone();
+        Ok(Call::new(async move { Json::new(&sandbox.network_events(cursor.as_deref(), wait).await?) }))
     }
 
     #[pyo3(signature = (path, offset=None, length=None))]

@@ -8,6 +8,7 @@ mod files;
 mod http;
 mod listing;
 mod named;
+mod network;
 mod output;
 mod pool;
 mod process;
@@ -27,6 +28,10 @@ pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
 pub use forkyard_protocol::InvalidId;
 pub use listing::{SandboxFilter, SandboxListing};
+pub use network::{
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
+    NetworkProtocol, NetworkVerdict,
+};
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{Handle, Process};

@@ -39,7 +39,8 @@ impl Sandbox {
         self.post(Request::new(Method::POST, self.path("/resume"))).await
     }
 
-    /// Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
+    /// Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone. Where the
+    /// snapshot does not come up the machine goes on as it was.
     pub async fn restore(&self, snapshot_id: &str) -> Result<SandboxInfo> {
         let request = RestoreSandbox { snapshot_id: checked(snapshot_id)? };
         self.post(Request::new(Method::POST, self.path("/restore")).json(&request)?).await
@@ -51,7 +52,7 @@ impl Sandbox {
     }
 
     /// Starts twins of the machine, each with its memory, its processes and its disk as they stand, and waits until they run.
-    /// However often it is tried, so many are made; if the future is dropped, they are ended again.
+    /// However often it is tried, so many are made; where one does not come up, or the future is dropped, all are ended again.
     pub async fn fork(&self, request: ForkSandbox) -> Result<Vec<Self>> {
         request.validate()?;
         let mut call = Request::new(Method::POST, self.path("/fork")).json(&request)?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ExtendTimeout,
-    ForkSandbox, ImageList, KeyId, KeyInfo, KeyList, Pool, PoolId, PoolList, PoolSpec, RestoreSandbox,
-    RetentionPolicy, Sandbox, SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot,
-    SnapshotId, SnapshotList, Stage,
+    ForkSandbox, ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool,
+    PoolId, PoolList, PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList,
+    SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -85,6 +85,8 @@ pub enum Action {
     ListPools,
     /// Deletes a pool.
     DeletePool(PoolId),
+    /// Asks something of a machine's network.
+    Network(SandboxId, NetworkCall),
     /// Asks something of a machine's guest.
     Guest(SandboxId, GuestCall),
     /// Lists images.
@@ -97,6 +99,16 @@ pub enum Action {
     ListKeys,
     /// Revokes a key.
     RevokeKey(KeyId),
+}
+
+/// What can be asked of a machine's network.
+pub enum NetworkCall {
+    /// Shows it.
+    Get,
+    /// Has the machine reach something else.
+    Set(NetworkPolicy),
+    /// Lists what happened after a cursor, waiting at most so long for news.
+    Events(Option<String>, Duration),
 }
 
 /// What is answered.
@@ -123,6 +135,10 @@ pub enum Reply {
     Pool(Box<Pool>),
     /// Pools.
     Pools(PoolList),
+    /// A machine's network.
+    Network(Box<NetworkInfo>),
+    /// What happened on it.
+    NetworkEvents(NetworkEventList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -242,6 +258,7 @@ impl Service {
                 self.sandboxes.delete_pool(&caller.project, &id).await?;
                 Ok(Reply::Done)
             }
+            Action::Network(id, call) => self.call_network(&caller.project, &id, call).await,
             Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),
             Action::ServerInfo => Ok(Reply::Server(self.server_info())),
@@ -256,6 +273,23 @@ impl Service {
                 Ok(Reply::Done)
             }
         }
+    }
+
+    async fn call_network(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        call: NetworkCall,
+    ) -> Result<Reply, ErrorBody> {
+        let info = match call {
+            NetworkCall::Get => self.sandboxes.network(project, id).await?,
+            NetworkCall::Set(policy) => self.sandboxes.set_network(project, id, policy).await?,
+            NetworkCall::Events(cursor, wait) => {
+                let events = self.sandboxes.network_events(project, id, cursor.as_deref(), wait).await?;
+                return Ok(Reply::NetworkEvents(events));
+            }
+        };
+        Ok(Reply::Network(Box::new(info)))
     }
 
     async fn call_guest(

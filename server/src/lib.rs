@@ -10,6 +10,7 @@ pub mod host;
 pub mod http_server;
 pub mod image;
 pub mod key;
+pub mod network;
 pub mod paths;
 pub mod pool;
 pub mod quota;

@@ -12,7 +12,7 @@ use forkyard_protocol::{GuestConfig, ProcessSpec, SandboxId};
 use forkyard_server::guest::{Guest, GuestCall, Offsets};
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, Freeze, FrozenMemory, Limits, Machine, MachineSpec, Vmm};
+use forkyard_server::vmm::{Accelerator, Devices, Freeze, FrozenMemory, Limits, Machine, MachineSpec, Vmm};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
@@ -63,6 +63,7 @@ impl Host {
             memory_mb: 256,
             layers: Vec::new(),
             memory: None,
+            devices: Devices::NOW,
         }
     }
 }
@@ -302,7 +303,12 @@ fn frozen(host: &Host, id: &str, folder: &std::path::Path, layers: usize) -> Mac
         vmlinux: folder.join("vmlinux"),
         initrd: folder.join("initrd"),
         layers: (0..layers).map(|layer| folder.join(format!("layer-{layer}.qcow2"))).collect(),
-        memory: Some(FrozenMemory { ram: folder.join("ram"), state: folder.join("state") }),
+        memory: Some(FrozenMemory {
+            ram: folder.join("ram"),
+            changed: Some(folder.join("changed")).filter(|changed| changed.exists()),
+            state: folder.join("state"),
+        }),
+        devices: Devices::NOW,
         ..host.spec(id)
     }
 }
@@ -327,6 +333,31 @@ async fn sh(guest: &Guest, script: &str) -> String {
         }
     }
     String::from_utf8(text).unwrap()
+}
+
+/// What was frozen before machines had a network card goes on without one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_of_the_first_devices_goes_on_with_them() {
+    let (host, qemu) = (Host::new(), qemu().await);
+    let devices = Devices::default();
+    let first = qemu.start(MachineSpec { devices, ..host.spec("sbx_0") }).await.unwrap();
+    let guest = boot(first.as_ref()).await;
+    guest.configure(&config()).await.unwrap();
+    sh(&guest, "echo here >/dev/shm/mark").await;
+    assert_eq!(first.network_socket(), None);
+    let folder = host.machines.parent().unwrap().join("frozen");
+    std::fs::create_dir(&folder).unwrap();
+    let layers = first.freeze(folder.clone(), Freeze::Memory).await.unwrap().layers;
+    let spec = MachineSpec { devices, ..frozen(&host, "sbx_1", &folder, layers) };
+    let fork = qemu.start(spec).await.unwrap();
+    let guest = boot(fork.as_ref()).await;
+    guest.configure(&config()).await.unwrap();
+    assert_eq!(sh(&guest, "cat /dev/shm/mark").await, "here\n");
+    assert_eq!(sh(&guest, "ls /sys/class/net").await, "lo\n");
+    let error = guest.configure(&GuestConfig { network: true, ..config() }).await.unwrap_err();
+    assert!(error.message.contains("no network card"), "{error:?}");
+    first.kill().await.unwrap();
+    fork.kill().await.unwrap();
 }
 
 /// Memory, disk and processes of a fork of a fork of a fork are what they were, and nobody sees what another writes.

@@ -37,6 +37,15 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._network_types import (
+    NetworkCounters,
+    NetworkEvent,
+    NetworkEventKind,
+    NetworkEvents,
+    NetworkInfo,
+    NetworkLink,
+    NetworkPolicy,
+)
 from ._snapshot_types import CheckpointType, RetentionPolicy, SnapshotInfo, SnapshotStatus, WhenFull
 from ._swarm import (
     SwarmAttempt,
@@ -101,6 +110,13 @@ __all__ = [
     "InvalidArgument",
     "KeyInfo",
     "KeyScope",
+    "NetworkCounters",
+    "NetworkEvent",
+    "NetworkEventKind",
+    "NetworkEvents",
+    "NetworkInfo",
+    "NetworkLink",
+    "NetworkPolicy",
     "NoCapacity",
     "NoSpace",
     "NotFound",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect  # sync:
+import json
 from collections.abc import (
     Awaitable,  # sync:
     Callable,
@@ -17,9 +18,12 @@ from ._async_client import AsyncSandboxClient
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
 from ._creation import Creation  # sync:
+from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
     load,
+    network_events,
+    network_info,
     process_info,
     sandbox_info,
     snapshot_info,
@@ -32,6 +36,7 @@ from ._shared import (
     default_client,
     fork_request,
     make_spec,
+    network_policy,
     raw_path,
     terminal_spec,
 )
@@ -65,6 +70,11 @@ class AsyncSandbox:
         queue_timeout_secs: int = 0,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        allow_internet_access: bool = False,
+        allow_out: Sequence[str] = (),
+        deny_out: Sequence[str] = (),
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
         client: AsyncSandboxClient | None = None,
     ) -> Creation[AsyncSandbox]:  # sync: ) -> Sandbox:
         """Makes a machine and waits until it runs; where the host has no room, waits for it for two minutes.
@@ -81,6 +91,11 @@ class AsyncSandbox:
                 the key may have no more machines; the keys' lines are served in turn.
             env: Environment of every process in it.
             labels: The caller's own marks, at most 64.
+            allow_internet_access: Whether it may reach what no rule names. Without it and `allow_out`, nothing.
+            allow_out: What it may reach whatever else is said: rules as in `NetworkPolicy`.
+            deny_out: What it may not reach unless `allow_out` names it.
+            max_connections: Most connections at once, 1 to 4,096. Default: the server's limit.
+            bandwidth_kbps: Kilobits a second in each direction, at least 8. Default: the server's limit.
             client: The server to ask. Default: one found by the environment (`AsyncSandboxClient`).
 
         Raises:
@@ -91,8 +106,19 @@ class AsyncSandbox:
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: The key may have no more machines.
         """
+        network = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
         request = create_request(
-            image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, queue_timeout_secs, env, labels
+            image,
+            snapshot_id,
+            name,
+            cpus,
+            memory_mb,
+            timeout_secs,
+            auto_resume,
+            queue_timeout_secs,
+            env,
+            labels,
+            network,
         )
 
         async def make() -> AsyncSandbox:
@@ -125,6 +151,11 @@ class AsyncSandbox:
         queue_timeout_secs: int = 0,
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        allow_internet_access: bool = False,
+        allow_out: Sequence[str] = (),
+        deny_out: Sequence[str] = (),
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
         client: AsyncSandboxClient | None = None,
     ) -> AsyncSandbox:
         """The machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
@@ -140,8 +171,19 @@ class AsyncSandbox:
             NoCapacity: The host had no room for it in time.
             QuotaExceeded: None has this name, and the key may have no more machines.
         """
+        network = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
         request = create_request(
-            image, snapshot_id, name, cpus, memory_mb, timeout_secs, auto_resume, queue_timeout_secs, env, labels
+            image,
+            snapshot_id,
+            name,
+            cpus,
+            memory_mb,
+            timeout_secs,
+            auto_resume,
+            queue_timeout_secs,
+            env,
+            labels,
+            network,
         )
         found = default_client() if client is None else client._native
         made = await found.get_or_create(name, request)  # sync: made = found.get_or_create(name, request).wait()
@@ -211,6 +253,11 @@ class AsyncSandbox:
         env: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         timeout_secs: int | None = None,
+        allow_internet_access: bool | None = None,
+        allow_out: Sequence[str] | None = None,
+        deny_out: Sequence[str] | None = None,
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
     ) -> list[AsyncSandbox]:
         """Starts twins of the machine, each with its memory, its processes and its disk, and waits until they run.
 
@@ -219,13 +266,68 @@ class AsyncSandbox:
             env: Added to the machine's environment, for processes that start in the twins.
             labels: The twins' marks. Default: the machine's.
             timeout_secs: The twins' idle time-out. Default: the machine's.
+            allow_internet_access: Where this or one of the following is given, they are all of the twins' policy, as in
+                `create`. Default: the twins may reach what the machine may.
+            allow_out: The same.
+            deny_out: The same.
+            max_connections: The same.
+            bandwidth_kbps: The same.
 
         Raises:
             NoCapacity: The host has no room for all of them; none is left.
+            SandboxLost: The machine, or one of the twins on its way, ended; none is left.
             QuotaExceeded: The key may have no more machines.
         """
-        request = fork_request(count, env, labels, timeout_secs)
+        network = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
+        request = fork_request(count, env, labels, timeout_secs, network)
         return [type(self)(native) for native in await self._native.fork(request)]
+
+    async def network(self) -> NetworkInfo:
+        """What the machine may reach, and what went through."""
+        return network_info(load(await self._native.network()))
+
+    async def update_network(
+        self,
+        *,
+        allow_internet_access: bool = False,
+        allow_out: Sequence[str] = (),
+        deny_out: Sequence[str] = (),
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
+    ) -> NetworkInfo:
+        """Has the machine reach something else from now on: what is given here, in place of all that was given before.
+
+        Connections that it may no longer have are reset before this returns. A suspended machine finds it when it is
+        resumed.
+
+        Args:
+            allow_internet_access: As in `create`.
+            allow_out: As in `create`.
+            deny_out: As in `create`.
+            max_connections: As in `create`.
+            bandwidth_kbps: As in `create`.
+
+        Raises:
+            InvalidArgument: A rule is none, or a number is out of range.
+            FailedPrecondition: The machine goes on from a snapshot of before machines had a network.
+        """
+        policy = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
+        return network_info(load(await self._native.update_network(json.dumps(policy or {}))))
+
+    async def network_events(self, cursor: str | None = None, *, wait: float = 0) -> NetworkEvents:
+        """What happened on the machine's network, oldest first: the newest 1,000 events, or those after a cursor.
+
+        The server keeps them in its memory, until it ends.
+
+        Args:
+            cursor: Only what came after the events that had it (`NetworkEvents.cursor`).
+            wait: Seconds to wait for the next event where there is none yet, at most 60 and half of the client's
+                time-out.
+
+        Raises:
+            InvalidArgument: The cursor is none.
+        """
+        return network_events(load(await self._native.network_events(cursor, wait)))
 
     async def suspend(self) -> SandboxInfo:
         """Puts the machine on disk: it holds no memory and no processor until it is resumed.
@@ -263,6 +365,8 @@ class AsyncSandbox:
         Raises:
             SnapshotNotFound: The project has no such snapshot.
             InvalidArgument: The snapshot holds memory of a machine with other CPUs or memory.
+            NoSpace: The host's disk is full: what the machine did is kept there until the snapshot has come up.
+            Unavailable: The snapshot did not come up; the machine goes on as it was.
         """
         self._record = sandbox_info(load(await self._native.restore(snapshot_id)))
         return self._record

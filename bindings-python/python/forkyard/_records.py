@@ -6,6 +6,15 @@ import base64
 import json
 from typing import Any
 
+from ._network_types import (
+    NetworkCounters,
+    NetworkEvent,
+    NetworkEventKind,
+    NetworkEvents,
+    NetworkInfo,
+    NetworkLink,
+    NetworkPolicy,
+)
 from ._snapshot_types import CheckpointType, RetentionPolicy, SnapshotInfo, SnapshotStatus, WhenFull
 from ._types import (
     Capacity,
@@ -184,3 +193,40 @@ def created_key(value: dict[str, Any]) -> CreatedKey:
 def load(text: str) -> Any:
     """What a native call answered."""
     return json.loads(text)
+
+
+def network_info(value: dict[str, Any]) -> NetworkInfo:
+    """A machine's network."""
+    policy = value["policy"]
+    return NetworkInfo(
+        policy=NetworkPolicy(
+            allow_internet_access=policy["allow_internet_access"],
+            allow_out=policy.get("allow_out", []),
+            deny_out=policy.get("deny_out", []),
+            max_connections=policy.get("max_connections"),
+            bandwidth_kbps=policy.get("bandwidth_kbps"),
+        ),
+        counters=NetworkCounters(**value["counters"]),
+        link=NetworkLink(value["link"]),
+    )
+
+
+def network_events(value: list[Any]) -> NetworkEvents:
+    """What happened on a machine's network, and the cursor to go on with."""
+    events, cursor = value
+    return NetworkEvents([_network_event(event) for event in events], cursor)
+
+
+def _network_event(value: dict[str, Any]) -> NetworkEvent:
+    return NetworkEvent(
+        at=value["at_ms"] / 1000,
+        kind=NetworkEventKind(value["kind"]),
+        protocol=value.get("protocol"),
+        name=value.get("name"),
+        address=value.get("address"),
+        port=value.get("port"),
+        bytes_out=value["bytes_out"],
+        bytes_in=value["bytes_in"],
+        verdict=value.get("verdict"),
+        rule=value.get("rule"),
+    )

@@ -78,6 +78,7 @@ def create_request(
     queue_timeout_secs: int,
     env: Mapping[str, str] | None,
     labels: Mapping[str, str] | None,
+    network: dict[str, object] | None,
 ) -> str:
     """The wire's JSON for a new machine."""
     request: dict[str, object] = {
@@ -88,8 +89,31 @@ def create_request(
         "labels": dict(labels or {}),
     }
     optional = {"image": image, "snapshot_id": snapshot_id, "name": name, "cpus": cpus, "memory_mb": memory_mb}
+    if network is not None:
+        request["network"] = network
     request.update((key, value) for key, value in optional.items() if value is not None)
     return json.dumps(request)
+
+
+def network_policy(
+    allow_internet_access: bool | None,
+    allow_out: Sequence[str] | None,
+    deny_out: Sequence[str] | None,
+    max_connections: int | None,
+    bandwidth_kbps: int | None,
+) -> dict[str, object] | None:
+    """A policy as the wire has it; None where nothing was said."""
+    for name, rules in (("allow_out", allow_out), ("deny_out", deny_out)):
+        if isinstance(rules, str):
+            raise TypeError(f"{name} must be a list of rules, not one string: write [{rules!r}]")
+    given: dict[str, object] = {
+        "allow_internet_access": allow_internet_access,
+        "allow_out": None if allow_out is None else list(allow_out),
+        "deny_out": None if deny_out is None else list(deny_out),
+        "max_connections": max_connections,
+        "bandwidth_kbps": bandwidth_kbps,
+    }
+    return {key: value for key, value in given.items() if value is not None} or None
 
 
 def pool_spec(
@@ -144,7 +168,11 @@ def retention_policy(
 
 
 def fork_request(
-    count: int, env: Mapping[str, str] | None, labels: Mapping[str, str] | None, timeout_secs: int | None
+    count: int,
+    env: Mapping[str, str] | None,
+    labels: Mapping[str, str] | None,
+    timeout_secs: int | None,
+    network: dict[str, object] | None,
 ) -> str:
     """The wire's JSON for twins of a machine."""
     request: dict[str, object] = {"count": count, "env": dict(env or {})}
@@ -152,6 +180,8 @@ def fork_request(
         request["labels"] = dict(labels)
     if timeout_secs is not None:
         request["timeout_secs"] = timeout_secs
+    if network is not None:
+        request["network"] = network
     return json.dumps(request)
 
 

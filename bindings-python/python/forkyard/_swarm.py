@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import Enum
@@ -228,6 +228,11 @@ async def swarm(
     memory_mb: int | None = None,
     env: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    allow_internet_access: bool = False,
+    allow_out: Sequence[str] = (),
+    deny_out: Sequence[str] = (),
+    max_connections: int | None = None,
+    bandwidth_kbps: int | None = None,
     concurrency: int = 8,
     retries: int = 0,
     task_timeout: float | None = None,
@@ -248,6 +253,11 @@ async def swarm(
         memory_mb: Memory of each in MiB, as in `AsyncSandbox.create`.
         env: Environment of every process in them.
         labels: The caller's own marks.
+        allow_internet_access: As in `AsyncSandbox.create`.
+        allow_out: As in `AsyncSandbox.create`.
+        deny_out: As in `AsyncSandbox.create`.
+        max_connections: As in `AsyncSandbox.create`, for each machine.
+        bandwidth_kbps: As in `AsyncSandbox.create`, for each machine.
         concurrency: Tasks that are under way at once.
         retries: How often a task that failed is tried again, each time in a new machine.
         task_timeout: Seconds that one attempt may take once its machine runs.
@@ -272,6 +282,11 @@ async def swarm(
                 memory_mb=memory_mb,
                 env=env,
                 labels=labels,
+                allow_internet_access=allow_internet_access,
+                allow_out=allow_out,
+                deny_out=deny_out,
+                max_connections=max_connections,
+                bandwidth_kbps=bandwidth_kbps,
                 queue_timeout_secs=queue_timeout_secs,
                 client=client,
             ) as sandbox:
@@ -309,6 +324,11 @@ def swarm_sync(
     memory_mb: int | None = None,
     env: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    allow_internet_access: bool = False,
+    allow_out: Sequence[str] = (),
+    deny_out: Sequence[str] = (),
+    max_connections: int | None = None,
+    bandwidth_kbps: int | None = None,
     concurrency: int = 8,
     retries: int = 0,
     queue_timeout_secs: int = 600,
@@ -335,6 +355,11 @@ def swarm_sync(
                 memory_mb=memory_mb,
                 env=env,
                 labels=labels,
+                allow_internet_access=allow_internet_access,
+                allow_out=allow_out,
+                deny_out=deny_out,
+                max_connections=max_connections,
+                bandwidth_kbps=bandwidth_kbps,
                 queue_timeout_secs=queue_timeout_secs,
                 client=client,
             ) as sandbox:

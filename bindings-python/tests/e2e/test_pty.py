@@ -69,8 +69,8 @@ def test_the_shell_takes_keys_and_a_new_size(sandbox: Sandbox) -> None:
         pty.write("sleep 1234; echo code=$?\n")
         shown(pty, b"code=$?")
         wait_for(sandbox, "sleep 1234")
+        # (The kernel's own "^C" may be missing: the shell can have turned its echo off by then.)
         pty.write("\x03")
-        shown(pty, b"^C")
         pty.write("echo still here | tr a-z A-Z\n")
         shown(pty, b"STILL HERE")
         # And so does a signal by the API.

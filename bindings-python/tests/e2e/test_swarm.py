@@ -149,6 +149,15 @@ def test_jobs_that_block_run_in_threads(client: SandboxClient, snapshot_id: str)
     assert isinstance(lost.tasks[0].error, forkyard.SandboxLost)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as at a terminal: programs that a shell starts in the background ignore it, and these tests with them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_swarm_leaves_nothing(client: SandboxClient, snapshot_id: str) -> None:
     def job(sandbox: Sandbox, task: int) -> None:
         sandbox.run("sleep", ["600"])

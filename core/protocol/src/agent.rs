@@ -88,6 +88,10 @@ pub struct GuestConfig {
     /// Files to put in place, such as an operator's package index configuration.
     #[serde(default)]
     pub files: Vec<GuestFile>,
+    /// Whether the machine's network is up; its addresses are those of [`link`](crate::link). Connections that were open are
+    /// reset either way: whoever carried them is gone. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network: bool,
 }
 
 /// A small file that the operator gives to every guest.

@@ -25,6 +25,7 @@
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
+//! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
 //! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
 //!
 //! Errors are [`ErrorReply`] with the status of [`ErrorCode::http_status`].
@@ -36,6 +37,7 @@ mod file;
 mod id;
 mod image;
 mod key;
+mod network;
 mod pool;
 mod process;
 mod pty;
@@ -63,6 +65,11 @@ pub use id::{
 };
 pub use image::{ImageInfo, ImageList};
 pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
+pub use network::{
+    InvalidRule, MAX_BANDWIDTH_KBPS, MAX_NETWORK_CONNECTIONS, MAX_NETWORK_RULES, MIN_BANDWIDTH_KBPS,
+    NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo, NetworkLink,
+    NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, link, normal_name,
+};
 pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
 pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,

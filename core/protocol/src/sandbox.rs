@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, ErrorCode, SandboxId, SnapshotId, validate_label, validate_name};
+use crate::{ErrorBody, ErrorCode, NetworkPolicy, SandboxId, SnapshotId, validate_label, validate_name};
 
 /// Most virtual CPUs of one machine.
 pub const MAX_CPUS: f64 = 64.0;
@@ -58,6 +58,9 @@ pub struct CreateSandbox {
     /// The caller's own marks, at most 64.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What it may reach. Default: nothing.
+    #[serde(default, skip_serializing_if = "NetworkPolicy::is_default")]
+    pub network: NetworkPolicy,
 }
 
 /// The image of a machine that nothing was said of.
@@ -88,6 +91,7 @@ impl Default for CreateSandbox {
             queue_timeout_secs: 0,
             env: BTreeMap::new(),
             labels: BTreeMap::new(),
+            network: NetworkPolicy::default(),
         }
     }
 }
@@ -122,6 +126,7 @@ impl CreateSandbox {
             validate_name(name).or_else(|error| fail(error.to_string()))?;
         }
         validate_labels(&self.labels)?;
+        self.network.validate()?;
         validate_env(&self.env)
     }
 }

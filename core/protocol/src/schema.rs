@@ -6,9 +6,9 @@ use schemars::SchemaGenerator;
 
 use crate::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, ExtendTimeout,
-    FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, Pool, PoolList,
-    PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox,
-    SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
+    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox,
+    RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -33,6 +33,8 @@ fn schema_now() -> serde_json::Value {
         Health,
         ImageList,
         KeyList,
+        NetworkEventList,
+        NetworkInfo,
         Pool,
         PoolList,
         PoolSpec,

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::sandbox::{validate_env, validate_labels, validate_timeout};
-use crate::{ErrorBody, ErrorCode, SandboxId, SnapshotId, validate_name};
+use crate::{ErrorBody, ErrorCode, NetworkPolicy, SandboxId, SnapshotId, validate_name};
 
 /// Most forks of one call.
 pub const MAX_FORKS: u32 = 1000;
@@ -84,6 +84,9 @@ pub struct ForkSandbox {
     /// The forks' idle time-out in seconds. Default: the original's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_secs: Option<u64>,
+    /// What the forks may reach, in the place of what the original may. Default: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkPolicy>,
 }
 
 fn default_count() -> u32 {
@@ -92,7 +95,7 @@ fn default_count() -> u32 {
 
 impl Default for ForkSandbox {
     fn default() -> Self {
-        Self { count: default_count(), env: BTreeMap::new(), labels: None, timeout_secs: None }
+        Self { count: default_count(), env: BTreeMap::new(), labels: None, timeout_secs: None, network: None }
     }
 }
 
@@ -105,6 +108,7 @@ impl ForkSandbox {
         }
         self.timeout_secs.map_or(Ok(()), validate_timeout)?;
         self.labels.as_ref().map_or(Ok(()), validate_labels)?;
+        self.network.as_ref().map_or(Ok(()), NetworkPolicy::validate)?;
         validate_env(&self.env)
     }
 }

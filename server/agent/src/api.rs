@@ -70,6 +70,7 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
             agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed))?;
             agent.health()
         }
+        (&Method::POST, ["network", "reset"]) => agent.config.reset_network().and_then(|()| agent.health()),
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
         (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,

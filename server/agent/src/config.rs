@@ -9,6 +9,7 @@ use forkyard_protocol::{ErrorBody, GuestConfig, GuestFile, RawPath};
 
 use crate::clock;
 use crate::identity;
+use crate::network;
 use crate::reply::{internal, invalid};
 
 /// Where processes look for programs when nobody says otherwise.
@@ -35,6 +36,12 @@ impl Config {
         Ok(())
     }
 
+    /// Resets the connections over the network card: whoever carried them is gone.
+    pub fn reset_network(&self) -> Result<(), ErrorBody> {
+        network::set(self.get().network)
+            .map_err(|error| internal(&format!("the network could not be reset: {error}")))
+    }
+
     /// The environment that every process starts from.
     pub fn base_env(&self) -> BTreeMap<String, String> {
         let mut env = BTreeMap::from([
@@ -55,6 +62,7 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
         STANDARD.decode(&config.seed_base64).map_err(|error| invalid(format!("seed_base64: {error}")))?;
     reseed(&seed).map_err(failed("the seed could not be fed"))?;
     clock::set(config.unix_time_ns, config.uptime_ns).map_err(failed("the clock could not be set"))?;
+    network::set(config.network).map_err(failed("the network could not be set up"))?;
     identity::assume(config).map_err(failed("the machine's identity could not be put in place"))?;
     config.files.iter().try_for_each(write_file)
 }
@@ -63,6 +71,11 @@ fn write_file(file: &GuestFile) -> Result<(), ErrorBody> {
     use std::io::Write as _;
     RawPath::new(file.path.as_bytes()).map_err(|error| invalid(format!("{}: {error}", file.path)))?;
     let written = || {
+        // A fork of a machine that has it already need not touch its disk.
+        let is_there = std::fs::read(&file.path).is_ok_and(|content| content == file.content.as_bytes());
+        if is_there && std::fs::metadata(&file.path)?.permissions().mode() & 0o7777 == file.mode {
+            return Ok(());
+        }
         if let Some(parent) = std::path::Path::new(&file.path).parent() {
             std::fs::create_dir_all(parent)?;
         }

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use forkyard_protocol::GuestConfig;
 
+use crate::network;
+
 /// Where the files lie.
 const DIR: &str = "/run/forkyard";
 
@@ -15,19 +17,25 @@ const HOSTNAME: &str = "hostname";
 const HOSTS: &str = "hosts";
 const MACHINE_ID: &str = "machine-id";
 const BOOT_ID: &str = "boot-id";
+const RESOLV_CONF: &str = "resolv.conf";
 
 /// Each file and what it covers.
-const COVERS: [(&str, &str); 4] = [
+const COVERS: [(&str, &str); 5] = [
     (HOSTNAME, "/etc/hostname"),
     (HOSTS, "/etc/hosts"),
     (MACHINE_ID, "/etc/machine-id"),
     (BOOT_ID, "/proc/sys/kernel/random/boot_id"),
+    (RESOLV_CONF, "/etc/resolv.conf"),
 ];
 
 /// Puts the files in their places, with what they cover as their content. Once, at boot.
 pub fn set_up() -> io::Result<()> {
     fs::create_dir_all(DIR)?;
     for (name, target) in COVERS {
+        // A link may lead to where a service that does not run here would write.
+        if fs::symlink_metadata(target).is_ok_and(|found| found.is_symlink()) {
+            fs::remove_file(target)?;
+        }
         let content = match fs::read(target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::write(target, "")?;
@@ -47,6 +55,7 @@ pub fn assume(config: &GuestConfig) -> io::Result<()> {
     let name = &config.hostname;
     rustix::system::sethostname(name.as_bytes())?;
     put(HOSTNAME, &format!("{name}\n"))?;
+    put(RESOLV_CONF, &if config.network { network::resolver() } else { String::new() })?;
     put(HOSTS, &format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost\n"))?;
     if put(MACHINE_ID, &format!("{}\n", config.machine_id))? {
         // The kernel's boot id was made before the fork, and all twins have it. A machine that was only suspended keeps its own.

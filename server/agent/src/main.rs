@@ -10,6 +10,8 @@ mod disk;
 mod file;
 mod identity;
 mod listen;
+mod netlink;
+mod network;
 mod port;
 mod process;
 mod reply;

@@ -56,9 +56,8 @@ pub async fn file_256mb(world: &World) -> Outcome<[Measured; 2]> {
         row,
         unit: "MiB/s",
         goal: Goal::AtLeast(0.7),
-        ours,
-        bare,
         note: note.clone(),
+        ..Measured::ms(ours, bare)
     };
     Ok([row("file_256mb_up", up, bare_up), row("file_256mb_down", down, bare_down)])
 }

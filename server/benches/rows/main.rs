@@ -1,16 +1,23 @@
 //! `make bench`: each figure is a ratio of two things measured alternately in one run, on loopback.
 //!
-//! `ROWS` names the rows to run, by default all; `FORKYARD_TEST_IMAGES` the images' folder; `FORKYARD_BENCH_DIR` where the
+//! `ROWS` names the rows to run, by default all, each by its name or by the first words of it (`tti`); `FORKYARD_TEST_IMAGES` the images' folder; `FORKYARD_BENCH_DIR` where the
 //! rows' files go.
 
+mod bare;
+mod bare_lid;
 mod client_rows;
 mod file_rows;
-mod machine_rows;
+mod fork_rows;
+mod lid_rows;
+mod ready;
 mod report;
+mod run_rows;
+mod score;
 mod stats;
+mod tti_rows;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use forkyard_server::vmm::Vmm as _;
@@ -19,24 +26,73 @@ use crate::report::{Measured, print_head, report};
 use crate::world::{Outcome, World};
 
 /// All rows; those in one group are measured together.
-const GROUPS: [&[&str]; 6] = [
+const GROUPS: &[&[&str]] = &[
     &["create_restore"],
+    &["create_snapshot"],
+    &["create_pool"],
+    &["burst_100"],
+    &["checkpoint_pause"],
+    &["suspend", "resume"],
+    &["fork_pss"],
     &["run_overhead"],
     &["file_256mb_up", "file_256mb_down"],
     &["client_python_sync", "client_python_async"],
     &["gather_1000"],
-    &["tti"],
+    &["tti_sequential", "tti_staggered", "tti_burst"],
+    &["tti_pool_sequential", "tti_pool_staggered", "tti_pool_burst"],
 ];
+
+/// Whether a word of `ROWS` names a row: by its name, or by the first words of it.
+fn names(word: &str, row: &str) -> bool {
+    row.strip_prefix(word).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+}
 
 async fn measure(world: &World, group: &[&str]) -> Outcome<Vec<Measured>> {
     Ok(match group[0] {
-        "create_restore" => vec![machine_rows::create_restore(world).await?],
-        "run_overhead" => vec![machine_rows::run_overhead(world).await?],
+        "create_restore" => vec![fork_rows::create_restore(world).await?],
+        "create_snapshot" => vec![fork_rows::create_snapshot(world).await?],
+        "create_pool" => vec![fork_rows::create_pool(world).await?],
+        "burst_100" => vec![fork_rows::burst_100(world).await?],
+        "checkpoint_pause" => vec![lid_rows::checkpoint_pause(world).await?],
+        "suspend" => lid_rows::suspend_and_resume(world).await?.into(),
+        "fork_pss" => vec![fork_rows::fork_pss(world).await?],
+        "run_overhead" => vec![run_rows::run_overhead(world).await?],
         "file_256mb_up" => file_rows::file_256mb(world).await?.into(),
         "client_python_sync" => client_rows::client_python(world).await?.into(),
         "gather_1000" => vec![client_rows::gather_1000(world).await?],
-        _ => vec![machine_rows::tti(world).await?],
+        "tti_sequential" => tti_rows::tti(world).await?.into(),
+        "tti_pool_sequential" => tti_rows::tti_pool(world).await?.into(),
+        other => return Err(format!("nothing measures {other}")),
     })
+}
+
+/// Measures the wanted rows and reports each; answers whether all goals hold.
+async fn measure_all(world: &World, wanted: &[&str], dir: &Path) -> bool {
+    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let machine = serde_json::json!({
+        "cpus": cpus, "accel": world.vmm.accelerator().as_str(), "qemu": world.vmm.version(),
+    });
+    print_head();
+    let mut all_hold = true;
+    for group in GROUPS {
+        let is_wanted = |row: &&str| wanted.iter().any(|word| names(word, row));
+        if !wanted.is_empty() && !group.iter().any(is_wanted) {
+            continue;
+        }
+        match measure(world, group).await {
+            Ok(rows) => {
+                for row in rows {
+                    all_hold &= report(dir, &machine, row.row, Ok(row));
+                }
+            }
+            Err(reason) => {
+                for row in *group {
+                    all_hold &= report(dir, &machine, row, Err(reason.clone()));
+                }
+            }
+        }
+    }
+    all_hold
 }
 
 #[tokio::main]
@@ -47,7 +103,7 @@ async fn main() -> ExitCode {
     };
     let wanted = std::env::var("ROWS").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
-    if let Some(unknown) = wanted.iter().find(|row| !GROUPS.concat().contains(row)) {
+    if let Some(unknown) = wanted.iter().find(|word| !GROUPS.concat().iter().any(|row| names(word, row))) {
         eprintln!("there is no row '{unknown}'; there are: {}", GROUPS.concat().join(", "));
         return ExitCode::FAILURE;
     }
@@ -63,29 +119,14 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let machine = serde_json::json!({
-        "cpus": cpus, "accel": world.vmm.accelerator().as_str(), "qemu": world.vmm.version(),
-    });
-    print_head();
-    let mut all_hold = true;
-    for group in GROUPS {
-        if !wanted.is_empty() && !group.iter().any(|row| wanted.contains(row)) {
-            continue;
+    let all_hold = tokio::select! {
+        all_hold = measure_all(&world, &wanted, &dir) => all_hold,
+        // Machines outlive whoever started them.
+        interrupted = tokio::signal::ctrl_c() => {
+            eprintln!("interrupted: {interrupted:?}");
+            false
         }
-        match measure(&world, group).await {
-            Ok(rows) => {
-                for row in rows {
-                    all_hold &= report(&dir, &machine, row.row, Ok(row));
-                }
-            }
-            Err(reason) => {
-                for row in group {
-                    all_hold &= report(&dir, &machine, row, Err(reason.clone()));
-                }
-            }
-        }
-    }
+    };
     world.end().await;
     println!("{}", if all_hold { "all goals hold" } else { "not all goals hold" });
     // Figures are for people to judge: a run that measured everything has done its work.

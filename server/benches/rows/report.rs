@@ -11,8 +11,25 @@ pub struct Measured {
     pub goal: Goal,
     pub ours: Vec<f64>,
     pub bare: Vec<f64>,
+    /// What ours may be at most besides, in the row's unit.
+    pub most: Option<f64>,
+    /// A score out of 100, where the method has one.
+    pub score: Option<f64>,
     /// What else was seen, for people.
     pub note: String,
+}
+
+impl Measured {
+    /// Samples in milliseconds; the row and its goal are for the caller to say.
+    pub fn ms(ours: Vec<f64>, bare: Vec<f64>) -> Self {
+        let note = String::new();
+        Self { row: "", unit: "ms", goal: Goal::None, ours, bare, most: None, score: None, note }
+    }
+
+    /// Ours may be so much at most, whatever the ratio.
+    pub fn within(self, most: f64) -> Self {
+        Self { most: Some(most), ..self }
+    }
 }
 
 /// Writes a row's file and line; answers whether its goal holds. One that could not be measured says so and does not hold.
@@ -45,11 +62,14 @@ fn summarise(
     measured: Measured,
     machine: &serde_json::Value,
 ) -> Result<(serde_json::Value, String, bool), String> {
-    let Measured { row, unit, goal, ours, bare, note } = measured;
+    let Measured { row, unit, goal, ours, bare, most, score, mut note } = measured;
     let ours = Summary::of(&ours).ok_or("no samples of ours")?;
     let bare = Summary::of(&bare).ok_or("no samples of the bare operation")?;
     let ratio = ours.p50 / bare.p50;
-    let holds = goal.holds(ratio);
+    let holds = goal.holds(ratio) && most.is_none_or(|most| ours.p50 <= most);
+    if let Some(most) = most {
+        note = format!("{note}{}wanted: at most {most} {unit}", if note.is_empty() { "" } else { ", " });
+    }
     let line = format!(
         "{row:<20} {unit:>6} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>4} {ratio:>7.2} {:>9}  {}{}{note}",
         ours.p50,
@@ -63,7 +83,7 @@ fn summarise(
     );
     let document = json!({
         "row": row, "unit": unit, "ours": ours, "bare": bare, "ratio": ratio, "goal": goal.to_string(), "holds": holds,
-        "note": note, "machine": machine,
+        "most": most, "score": score, "note": note, "machine": machine,
     });
     Ok((document, line, holds))
 }

@@ -1,34 +1,42 @@
 //! A server in this process, over real machines, on loopback.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard::{Client, CreateSandbox, Sandbox};
-use forkyard_protocol::{
-    CreateKey, Decoder, ExitStatus, Frame, GuestConfig, ProcessId, ProcessSpec, ProjectId, SandboxId, Scope,
-};
+use forkyard_protocol::{CreateKey, ProjectId, SandboxId, Scope};
 use forkyard_server::action::Service;
 use forkyard_server::api::{Api, router};
-use forkyard_server::guest::{Guest, GuestCall, Offsets};
+use forkyard_server::guest::Guest;
 use forkyard_server::http_server;
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::key::Keys;
 use forkyard_server::quota::HostBudget;
-use forkyard_server::sandbox::{Sandboxes, Settings};
+use forkyard_server::sandbox::{Sandboxes, Settings, Slot};
 use forkyard_server::store::SqliteStore;
 use forkyard_server::vmm::qemu::Qemu;
-use forkyard_server::vmm::{Accelerator, FrozenMemory, Machine, MachineSpec, Vmm};
-use http_body_util::BodyExt as _;
+use forkyard_server::vmm::{Accelerator, Machine, Vmm as _};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Any failure of a measurement, in words.
 pub type Outcome<T> = Result<T, String>;
 
+/// Milliseconds of a second.
+pub const MS: f64 = 1000.0;
+
 /// Memory of the machines that are measured, in MiB.
-const MEMORY_MB: u64 = 256;
+pub const MEMORY_MB: u64 = 256;
+
+/// Their image.
+pub const IMAGE: &str = "base";
+
+const PROJECT: &str = "prj_bench";
+
+/// Most machines alive at once: a hundred that are used and a hundred that are made ready.
+const SANDBOXES: u32 = 256;
 
 pub struct World {
     pub service: Arc<Service>,
@@ -56,25 +64,27 @@ impl World {
             suspended_dir: dir.path().join("suspended"),
             templates_dir: dir.path().join("templates"),
             template_budget_bytes: 4 << 30,
-            budget: HostBudget { memory_mb: 16_384, sandboxes: 64 },
+            // More than the host has: a hundred machines of which each uses a fraction are to be measured.
+            budget: HostBudget { memory_mb: 1 << 20, sandboxes: SANDBOXES.into() },
             boot_deadline: Duration::from_mins(2),
-            concurrent_boots: std::thread::available_parallelism().map_err(words)?.get(),
+            concurrent_boots: at_once()?,
             guest_env: [].into(),
             guest_files: Vec::new(),
+            network: Arc::default(),
         };
         // Both sides of every ratio run on the same accelerator, so the one that works everywhere will do.
         let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.map_err(words)?);
         let images = ImageStore::open(images);
-        let image = images.resolve("base").map_err(words)?;
+        let image = images.resolve(IMAGE).map_err(words)?;
         let sandboxes = Sandboxes::open(settings, vmm.clone(), images, store.clone()).await.map_err(words)?;
         let keys = Keys::load(store).await.map_err(words)?;
         let request = CreateKey {
             scope: Scope::Admin,
-            max_sandboxes: 64,
+            max_sandboxes: SANDBOXES,
             requests_per_second: 100_000,
             ..CreateKey::default()
         };
-        let project = ProjectId::parse("prj_bench").map_err(words)?;
+        let project = ProjectId::parse(PROJECT).map_err(words)?;
         let key = keys.create(request, project).await.map_err(words)?.api_key;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(words)?;
         let url = format!("http://{}", listener.local_addr().map_err(words)?);
@@ -89,81 +99,63 @@ impl World {
     /// Ends every machine.
     pub async fn end(self) {
         self.service.sandboxes.terminate_all().await;
+        // A measurement that failed in the middle left its bare ones.
+        if let Err(error) = self.vmm.sweep(&self.dir.path().join("bare"), &HashSet::new()).await {
+            eprintln!("bare machines may run on: {error}");
+        }
         self.stopping.cancel();
     }
 
-    pub async fn machine(&self) -> Outcome<Sandbox> {
-        let request = CreateSandbox {
-            image: Some("base".to_owned()),
+    /// Asks for the kind of machine that is measured: a fork of its image's template, as users get it.
+    pub fn kind() -> CreateSandbox {
+        CreateSandbox {
+            image: Some(IMAGE.to_owned()),
             memory_mb: Some(MEMORY_MB),
             ..CreateSandbox::default()
-        };
+        }
+    }
+
+    pub async fn machine(&self) -> Outcome<Sandbox> {
+        self.client.create(Self::kind()).await.map_err(words)
+    }
+
+    pub async fn machine_of(&self, memory_mb: u64) -> Outcome<Sandbox> {
+        let request = CreateSandbox { memory_mb: Some(memory_mb), ..Self::kind() };
         self.client.create(request).await.map_err(words)
+    }
+
+    fn slot(&self, sandbox: &Sandbox) -> Outcome<Arc<Slot>> {
+        let project = ProjectId::parse(PROJECT).map_err(words)?;
+        let id = SandboxId::parse(sandbox.id()).map_err(words)?;
+        self.service.sandboxes.get(&project, &id).map_err(words)
+    }
+
+    /// What runs a machine of the server's.
+    pub fn monitor(&self, sandbox: &Sandbox) -> Outcome<Arc<dyn Machine>> {
+        self.slot(sandbox)?.machine().ok_or_else(|| "it does not run".to_owned())
     }
 
     /// The agent of a machine of the server's, without the server in between.
     pub fn guest(&self, sandbox: &Sandbox) -> Outcome<Guest> {
-        let project = ProjectId::parse("prj_bench").map_err(words)?;
-        let id = SandboxId::parse(sandbox.id()).map_err(words)?;
-        let slot = self.service.sandboxes.get(&project, &id).map_err(words)?;
-        slot.guest().map(|(guest, _)| guest).map_err(words)
+        self.slot(sandbox)?.guest().map(|(guest, _)| guest).map_err(words)
     }
 
-    /// A machine that no server knows: QEMU on the template's files, until its agent takes commands.
-    pub async fn bare_machine(&self, number: usize) -> Outcome<(Arc<dyn Machine>, Guest, PathBuf)> {
-        let id = SandboxId::parse(&format!("sbx_bare{number}")).map_err(words)?;
-        let dir = self.dir.path().join("bare").join(id.as_str());
-        std::fs::create_dir_all(&dir).map_err(words)?;
-        let manifest = self.image.manifest.clone();
-        let template = std::fs::read_dir(self.dir.path().join("templates")).map_err(words)?.next();
-        let template = template.ok_or("no template was made")?.map_err(words)?.path();
-        let file = |name: &str| template.join(name);
-        let spec = MachineSpec {
-            sandbox_id: id,
-            dir: dir.clone(),
-            rootfs: file("base.raw"),
-            vmlinux: file("vmlinux"),
-            initrd: file("initrd"),
-            vcpus: 1,
-            memory_mb: MEMORY_MB,
-            layers: vec![file("layer-0.qcow2")],
-            memory: Some(FrozenMemory { ram: file("ram"), state: file("state") }),
-        };
-        let machine = self.vmm.start(spec).await.map_err(words)?;
-        let deadline = Instant::now() + Duration::from_mins(2);
-        let guest = Guest::connect_restored(machine.agent_socket(), deadline).await.map_err(words)?;
-        let config = GuestConfig {
-            hostname: "bare".to_owned(),
-            machine_id: "0".repeat(32),
-            unix_time_ns: forkyard_server::clock::now_ns(),
-            env: manifest.env,
-            user: manifest.user,
-            cwd: manifest.cwd,
-            ..GuestConfig::default()
-        };
-        guest.configure(&config).await.map_err(words)?;
-        Ok((machine, guest, dir))
+    /// The folder of the frozen machine that [`World::machine`]'s machines go on from.
+    pub async fn template(&self) -> Outcome<PathBuf> {
+        // The first one makes it, and the second waits until it is whole.
+        for _ in 0..2 {
+            self.machine().await?.terminate().await.map_err(words)?;
+        }
+        let ram = |path: &Path| std::fs::metadata(path.join("ram")).map_or(0, |ram| ram.len());
+        let dirs = std::fs::read_dir(self.dir.path().join("templates")).map_err(words)?;
+        let mut dirs = dirs.filter_map(|entry| Some(entry.ok()?.path()));
+        dirs.find(|dir| ram(dir) == MEMORY_MB << 20).ok_or_else(|| "no template was made".to_owned())
     }
 }
 
-/// Runs `true` by asking the agent itself.
-pub async fn bare_run(guest: &Guest) -> Outcome<ExitStatus> {
-    let id = ProcessId::parse(&format!("prc_{}", ulid::Ulid::generate())).map_err(words)?;
-    let spec = ProcessSpec { id: Some(id), command: "true".to_owned(), ..ProcessSpec::default() };
-    let call = GuestCall::StartProcess(Box::new(spec), Some(Offsets::default()));
-    let response = guest.send(call.into_request().map_err(words)?).await.map_err(words)?;
-    let (mut body, mut decoder) = (response.into_body(), Decoder::new());
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(words)?.into_data() {
-            decoder.push(&data);
-        }
-        while let Some(frame) = decoder.next_frame().map_err(words)? {
-            if let Frame::Exited(status) = frame {
-                return Ok(status);
-            }
-        }
-    }
-    Err("the stream broke off".to_owned())
+/// How many machines the server starts at once, and whoever is measured against it.
+pub fn at_once() -> Outcome<usize> {
+    std::thread::available_parallelism().map(std::num::NonZero::get).map_err(words)
 }
 
 /// This process's resident memory in bytes.
@@ -171,9 +163,4 @@ pub fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
-}
-
-/// Removes a bare machine's files.
-pub fn forget(dir: &Path) -> Outcome<()> {
-    std::fs::remove_dir_all(dir).map_err(words)
 }

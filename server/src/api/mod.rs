@@ -4,6 +4,7 @@ mod auth;
 mod error;
 mod files;
 mod keys;
+mod network;
 mod openapi;
 mod pools;
 mod processes;
@@ -83,6 +84,8 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(snapshots::retention, snapshots::set_retention))
         .routes(routes!(pools::list, pools::create))
         .routes(routes!(pools::get, pools::change, pools::delete))
+        .routes(routes!(network::get, network::set))
+        .routes(routes!(network::events))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
@@ -139,6 +142,8 @@ fn respond(reply: Reply) -> Response {
         Reply::PoolCreated(pool) => (StatusCode::CREATED, Json(pool)).into_response(),
         Reply::Pool(pool) => Json(pool).into_response(),
         Reply::Pools(pools) => Json(pools).into_response(),
+        Reply::Network(network) => Json(network).into_response(),
+        Reply::NetworkEvents(events) => Json(events).into_response(),
         Reply::Images(images) => Json(images).into_response(),
         Reply::Server(server) => Json(server).into_response(),
         Reply::KeyCreated(created) => (StatusCode::CREATED, Json(created)).into_response(),

@@ -136,6 +136,8 @@ pub async fn resume(
 }
 
 /// Puts a machine back to where a snapshot stands; what it did since is gone.
+///
+/// Where the snapshot does not come up the machine goes on as it was, and the answer is `unavailable`.
 #[utoipa::path(
     post,
     path = "/sandboxes/{id}/restore",

@@ -1,7 +1,6 @@
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use forkyard_protocol::{CreateKey, ProjectId, Scope};
+use forkyard_gateway::dns::{DnsConfig, host_resolvers};
+use forkyard_gateway::policy::{Operator, Policy};
+use forkyard_protocol::link::DNS_PORT;
+use forkyard_protocol::{
+    CreateKey, MAX_BANDWIDTH_KBPS, MAX_NETWORK_CONNECTIONS, MIN_BANDWIDTH_KBPS, NetworkPolicy, ProjectId,
+    Scope,
+};
 use rustix::fs::FlockOperation;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,10 +26,12 @@ use crate::api::{Api, router};
 use crate::http_server;
 use crate::image::ImageStore;
 use crate::key::Keys;
+use crate::network::{DEFAULT_CONNECTIONS, NetworkSettings, given_to_guests, of_environment, reachable};
 use crate::quota::HostBudget;
 use crate::sandbox::{Sandboxes, Settings};
 use crate::store::SqliteStore;
 use crate::vmm::qemu::Qemu;
+use crate::vmm::qemu::cgroup::Cgroups;
 use crate::vmm::{Accelerator, Limits, Vmm as _, probe};
 
 /// Variables of the server's own environment that guests get too: the operator's package index. Never `PIP_FIND_LINKS`,
@@ -55,6 +62,22 @@ pub struct ServeArgs {
     /// What runs the guests' instructions: `auto` takes KVM where it proves to work, else software.
     #[arg(long, env = "FORKYARD_ACCELERATOR", value_enum, default_value_t = AcceleratorArg::Auto)]
     accelerator: AcceleratorArg,
+    /// An address or CIDR, with an optional port, that machines may reach although it is private, of this host or otherwise among
+    /// those that never are, such as a package mirror's: 10.1.2.0/24, 127.0.0.1:3141. Their own policies still decide. May be repeated.
+    #[arg(long, env = "FORKYARD_NETWORK_ALLOW", value_delimiter = ',', value_name = "CIDR[:PORT]")]
+    network_allow: Vec<String>,
+    /// A resolver to ask for machines, with an optional port [default: this host's]. May be repeated.
+    #[arg(long, env = "FORKYARD_DNS_UPSTREAM", value_delimiter = ',', value_name = "ADDRESS[:PORT]", value_parser = resolver)]
+    dns_upstream: Vec<SocketAddr>,
+    /// Queries a second that one machine may ask its resolver, twice as many in a burst.
+    #[arg(long, env = "FORKYARD_DNS_QUERIES", default_value_t = DnsConfig::default().queries_per_second, value_parser = clap::value_parser!(u32).range(1..))]
+    dns_queries_per_second: u32,
+    /// Most connections of one machine at once, and what one has that asks for no number.
+    #[arg(long, env = "FORKYARD_NETWORK_CONNECTIONS", default_value_t = DEFAULT_CONNECTIONS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_NETWORK_CONNECTIONS)))]
+    network_connections: u32,
+    /// Kilobits a second that one machine may have in each direction [default: no limit].
+    #[arg(long, env = "FORKYARD_NETWORK_KBPS", value_parser = clap::value_parser!(u64).range(MIN_BANDWIDTH_KBPS..=MAX_BANDWIDTH_KBPS))]
+    network_kbps: Option<u64>,
     /// Leave the machines running at the end, for the next server to take up.
     #[arg(long)]
     keep_machines: bool,
@@ -85,7 +108,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if let Limits::Absent(reason) = vmm.limits() {
         tracing::warn!(reason, "the host's kernel does not bound what machines take");
     }
-    let settings = settings(&args, &data_dir)?;
+    let settings = settings(&args, &data_dir).await?;
     tracing::info!(
         vmm = vmm.version(),
         accelerator = accelerator.as_str(),
@@ -187,10 +210,35 @@ async fn make_first_key(keys: &Keys, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
+/// `ADDRESS[:PORT]`.
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    let plain = || text.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, DNS_PORT));
+    text.parse()
+        .ok()
+        .or_else(plain)
+        .ok_or_else(|| format!("'{text}' is no address, such as 192.0.2.1 or 192.0.2.1:53"))
+}
+
+async fn network_settings(args: &ServeArgs) -> anyhow::Result<NetworkSettings> {
+    let operator = Operator { extra_allow: args.network_allow.clone(), ..Operator::default() };
+    Policy::new(&NetworkPolicy::default(), &operator).context("--network-allow")?;
+    let upstreams = if args.dns_upstream.is_empty() { host_resolvers()? } else { args.dns_upstream.clone() };
+    let queries_per_second = args.dns_queries_per_second;
+    Ok(NetworkSettings {
+        given: given_to_guests(&operator).await,
+        operator,
+        dns: DnsConfig { upstreams, queries_per_second, ..DnsConfig::default() },
+        cgroups: tokio::task::spawn_blocking(Cgroups::find).await?.ok(),
+        max_connections: args.network_connections,
+        bandwidth_kbps: args.network_kbps,
+        ..NetworkSettings::default()
+    })
+}
+
+async fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
     let budget = HostBudget::from_available(crate::host::available_memory_mb()?);
-    let guest_env: BTreeMap<String, String> =
-        PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+    let network = network_settings(args).await?;
+    let guest_env = reachable(of_environment(&PASSED_ON), &network.operator).await;
     Ok(Settings {
         machines_dir: data_dir.join("machines"),
         snapshots_dir: data_dir.join("snapshots"),
@@ -202,6 +250,7 @@ fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings> {
         concurrent_boots: std::thread::available_parallelism()?.get(),
         guest_env,
         guest_files: Vec::new(),
+        network: Arc::new(network),
     })
 }
 

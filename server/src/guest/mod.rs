@@ -139,6 +139,11 @@ impl Guest {
             .map(drop)
     }
 
+    /// Resets the guest's connections over its network card.
+    pub async fn reset_network(&self) -> Result<(), ErrorBody> {
+        self.call::<GuestHealth>(http::Method::POST, "/network/reset", Vec::new()).await.map(drop)
+    }
+
     /// Puts the guest's file system at rest for a moment; [`Guest::thaw`] ends it.
     pub async fn freeze(&self) -> Result<(), ErrorBody> {
         self.call::<GuestHealth>(http::Method::POST, "/freeze", Vec::new()).await.map(drop)

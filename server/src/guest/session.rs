@@ -187,8 +187,8 @@ mod tests {
     async fn a_guest_that_boots_finds_one_preamble_and_no_more() {
         let (mut host, guest) = UnixStream::pair().unwrap();
         let greeting = tokio::spawn(async move { greet(&mut host, BOOT_PATIENCE).await.map(|_| host) });
-        // Longer than several preambles' patience.
-        tokio::time::sleep(BOOT_PATIENCE * 4).await;
+        // Longer than several preambles' patience, and not just when another would be due.
+        tokio::time::sleep(BOOT_PATIENCE * 9 / 2).await;
         let mut guest = guest;
         let mut preamble = [0; PREAMBLE_LEN];
         guest.read_exact(&mut preamble).await.unwrap();

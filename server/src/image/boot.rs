@@ -10,8 +10,9 @@ use super::cpio::Archive;
 /// The package that depends on the current kernel. Its predecessor in Debian 12 (6.1) lacks vmgenid.
 const KERNEL: &str = "linux-image-6.12-cloud-amd64";
 
-/// Drivers that the agent loads before it mounts the disk; the rest of what a guest needs is built in.
-const MODULES: [&str; 2] = ["virtio_blk", "virtio-rng"];
+/// Drivers that the agent loads before it mounts the disk; the rest of what a guest needs is built in. `tcp_diag` is what resets
+/// connections whose other end is gone.
+const MODULES: [&str; 4] = ["virtio_blk", "virtio-rng", "virtio_net", "tcp_diag"];
 
 /// What a machine is started with.
 pub struct Boot {

@@ -10,6 +10,7 @@ use super::command::run;
 use super::manifest::{Manifest, hex};
 use super::recipe::Recipe;
 use super::{Image, ImageError, ImageStore, boot};
+use crate::vmm::Devices;
 
 const CUSTOMIZE: &str = include_str!("../../image/customize.sh");
 
@@ -66,6 +67,7 @@ impl<'a> Builder<'a> {
             user: "agent".to_owned(),
             cwd: "/workspace".to_owned(),
             warm: recipe.warm.clone(),
+            devices: Devices::NOW,
             min_memory_mb: recipe.min_memory_mb,
         };
         let digest = manifest.digest().map_err(|error| ImageError::Build(error.to_string()))?;

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::vmm::Devices;
+
 /// What an image is made of. Its digest is the SHA-256 of this document's JSON, so it covers everything named here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -30,6 +32,9 @@ pub struct Manifest {
     /// whose digests must go on to fit.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warm: Vec<Vec<String>>,
+    /// The devices that its kernel and agent know. Left out where they are the first, as in images of earlier versions.
+    #[serde(default, skip_serializing_if = "Devices::are_first")]
+    pub devices: Devices,
     /// Least memory that a machine of it needs, in MiB.
     pub min_memory_mb: u64,
 }

@@ -3,8 +3,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use forkyard_protocol::{ErrorBody, ErrorCode, ImageInfo, Resource};
+use sha2::{Digest as _, Sha256};
 
-use super::manifest::Manifest;
+use super::manifest::{Manifest, hex};
 use super::name::{InvalidImageName, validate_image_name};
 
 /// An image that a machine can be made of.
@@ -107,7 +108,7 @@ impl ImageStore {
         Ok(image)
     }
 
-    /// All images, by name, with their tags.
+    /// All images, by name, with their tags. A damaged one is left out and logged: the others are as good as before.
     pub fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {
         let damaged = |error: io::Error| ImageError::Damaged(error.to_string());
         let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -118,13 +119,15 @@ impl ImageStore {
         let mut images = Vec::new();
         for file in file_names(&self.dir.join("manifests")).map_err(damaged)? {
             let Some(digest) = file.strip_suffix(".json") else { continue };
-            let manifest = self.manifest(digest).map_err(damaged)?;
-            images.push(ImageInfo {
-                digest: format!("sha256:{digest}"),
-                name: manifest.name.clone(),
-                tags: tags.remove(digest).unwrap_or_default(),
-                size_bytes: self.size(&manifest).map_err(damaged)?,
-            });
+            match self.manifest(digest).and_then(|manifest| Ok((self.size(&manifest)?, manifest))) {
+                Ok((size_bytes, manifest)) => images.push(ImageInfo {
+                    digest: format!("sha256:{digest}"),
+                    name: manifest.name,
+                    tags: tags.remove(digest).unwrap_or_default(),
+                    size_bytes,
+                }),
+                Err(error) => tracing::warn!(digest, %error, "an image is damaged"),
+            }
         }
         images.sort_by(|a, b| (&a.name, &a.digest).cmp(&(&b.name, &b.digest)));
         Ok(images)
@@ -139,11 +142,11 @@ impl ImageStore {
 
     fn manifest(&self, digest: &str) -> io::Result<Manifest> {
         let bytes = std::fs::read(self.dir.join("manifests").join(format!("{digest}.json")))?;
-        let manifest: Manifest = serde_json::from_slice(&bytes)?;
-        if manifest.digest()? != digest {
+        // The bytes as they lie there, not what is known of them: later versions may write fields that this one does not have.
+        if hex(&Sha256::digest(&bytes)) != digest {
             return Err(io::Error::other(format!("manifest {digest} is not what its name says")));
         }
-        Ok(manifest)
+        Ok(serde_json::from_slice(&bytes)?)
     }
 
     fn unknown(&self, name: &str) -> ImageError {
@@ -185,6 +188,7 @@ pub(crate) fn write_fake(dir: &Path, tag: &str) -> String {
         user: "agent".into(),
         cwd: "/workspace".into(),
         warm: Vec::new(),
+        devices: crate::vmm::Devices::NOW,
         min_memory_mb: 128,
     };
     let digest = manifest.digest().unwrap();
@@ -217,6 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn an_image_of_a_later_version_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let digest = write_fake(dir.path(), "python");
+        let path = dir.path().join("manifests").join(format!("{digest}.json"));
+        let later = std::fs::read_to_string(path).unwrap().replacen('{', "{ \"later\": 1,", 1);
+        let digest = hex(&Sha256::digest(&later));
+        std::fs::write(dir.path().join("manifests").join(format!("{digest}.json")), later).unwrap();
+        assert_eq!(
+            ImageStore::open(dir.path()).resolve(&format!("sha256:{digest}")).unwrap().manifest.name,
+            "python"
+        );
+    }
+
+    #[test]
     fn what_is_wrong_with_an_image_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let store = ImageStore::open(dir.path());
@@ -229,6 +247,9 @@ mod tests {
         let changed = std::fs::read_to_string(&path).unwrap().replace("3.11", "3.12");
         std::fs::write(&path, changed).unwrap();
         assert!(store.resolve("python").unwrap_err().to_string().contains("not what its name says"));
+        let other = write_fake(dir.path(), "ruby");
+        let listed: Vec<_> = store.list().unwrap().into_iter().map(|image| image.digest).collect();
+        assert_eq!(listed, [format!("sha256:{other}")], "the damaged one harms no other");
         write_fake(dir.path(), "python");
         std::fs::remove_file(dir.path().join("boot/b0/initrd")).unwrap();
         assert!(matches!(store.resolve("python"), Err(ImageError::Damaged(_))));

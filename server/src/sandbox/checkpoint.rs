@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::life::Phase;
 use super::manager::{Sandboxes, internal};
+use super::network::require_card;
 use super::origin::Origin;
 use super::record::{Creation, End, Record};
 use super::registry::{Claims, Reserved};
@@ -25,7 +26,7 @@ use crate::store::Expect;
 use crate::vmm::{Freeze, Frozen, Machine};
 
 /// How long a machine may take to end after work with it broke off, for its end to be what is reported.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Sandboxes {
     /// Starts to freeze a running machine, which goes on running; answers the snapshot, which is `in_progress`.
@@ -96,6 +97,7 @@ impl Sandboxes {
             },
             contents: Contents::default(),
             failure: None,
+            devices: machine.devices,
         })
     }
 
@@ -147,6 +149,7 @@ impl Sandboxes {
         idempotency_key: Option<String>,
     ) -> Result<Vec<Arc<Slot>>, ErrorBody> {
         let source = self.awake(&caller.project, id).await?;
+        request.network.as_ref().map_or(Ok(()), |policy| require_card(policy, source.record().devices))?;
         drop(source.guest()?);
         source.record().goes_on_with(self.vmm.accelerator())?;
         let _space = self.promise_space(&source.record(), CheckpointType::Memory).await?;
@@ -197,7 +200,7 @@ impl Sandboxes {
         let listed = tokio::task::spawn_blocking(move || Contents::list(&path)).await;
         let contents = listed.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         let record = source.record();
-        let mut origin = Origin::frozen(&contents, folder.path());
+        let mut origin = Origin::frozen(&contents, folder.path(), record.devices);
         origin.image.clone_from(&record.view.image);
         origin.image_digest.clone_from(&record.view.image_digest);
         origin.defaults = defaults_of(&record);

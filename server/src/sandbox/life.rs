@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus, Stage};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
+use super::checkpoint::LAST_WORDS;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::order::{Order, Wish};
 use super::origin::Origin;
@@ -23,7 +24,7 @@ use crate::guest::Guest;
 use crate::image::hex;
 use crate::snapshot::GuestDefaults;
 use crate::store::Expect;
-use crate::vmm::{Machine, MachineSpec, whole_cpus};
+use crate::vmm::{Devices, Machine, MachineSpec, whole_cpus};
 
 /// Where a machine stands in its life.
 pub(super) enum Phase {
@@ -72,7 +73,7 @@ impl Sandboxes {
     /// Starts a machine, boots it and gives it to whom it is for; one that does not come up is ended.
     pub(super) async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
         let (machine, guest) = self.boot(slot, origin).await?;
-        self.hand_over(slot, machine, guest).await
+        self.hand_over(slot, origin.devices, machine, guest).await
     }
 
     /// Starts a machine and boots it, so that it can be claimed.
@@ -96,7 +97,7 @@ impl Sandboxes {
     async fn wait_in_pool(&self, slot: &Slot, ready: Ready) -> Result<Arc<dyn Machine>, End> {
         let Ready { machine, guest, origin } = ready;
         let end = tokio::select! {
-            _ = slot.wait_for(Record::is_taken) => match self.hand_over(slot, machine, guest).await {
+            _ = slot.wait_for(Record::is_taken) => match self.hand_over(slot, origin.devices, machine, guest).await {
                 Err(End::Failed(reason)) => End::Failed(reason),
                 other => return other,
             },
@@ -188,6 +189,10 @@ impl Sandboxes {
                         return Ok(next);
                     }
                 }
+                Wish::Network(policy) => {
+                    let outcome = self.change_network(slot, &machine, policy).await;
+                    order.answer(outcome);
+                }
             }
         }
     }
@@ -204,6 +209,7 @@ impl Sandboxes {
             memory_mb: view.memory_mb,
             accelerator: self.vmm.accelerator().as_str(),
             vmm: &self.vmm.version(),
+            devices: origin.devices,
         };
         slot.enter(Stage::WaitingForTemplate);
         match self.templates.find(&kind, origin).await {
@@ -232,6 +238,7 @@ impl Sandboxes {
             memory: origin.memory.clone(),
             vcpus: whole_cpus(view.cpus),
             memory_mb: view.memory_mb,
+            devices: origin.devices,
         };
         Ok(self.vmm.start(spec).await?)
     }
@@ -271,17 +278,25 @@ impl Sandboxes {
     async fn hand_over(
         &self,
         slot: &Slot,
+        devices: Devices,
         machine: Arc<dyn Machine>,
         guest: Guest,
     ) -> Result<Arc<dyn Machine>, End> {
-        match self.introduce(slot, &machine, guest).await {
+        match self.introduce(slot, devices, &machine, guest).await {
             Ok(()) => Ok(machine),
             Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
         }
     }
 
-    async fn introduce(&self, slot: &Slot, machine: &Arc<dyn Machine>, guest: Guest) -> Result<(), End> {
+    async fn introduce(
+        &self,
+        slot: &Slot,
+        devices: Devices,
+        machine: &Arc<dyn Machine>,
+        guest: Guest,
+    ) -> Result<(), End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
+        self.open_network(slot, machine, &guest).await;
         let configuring = async { guest.configure(&self.guest_config(&slot.record(), &guest)?).await };
         self.attend(slot, machine.as_ref(), deadline, configuring).await?;
         let mut record = slot.record();
@@ -289,6 +304,7 @@ impl Sandboxes {
         record.view.stage = None;
         record.view.started_at_ms.get_or_insert_with(now_ms);
         self.vmm.accelerator().as_str().clone_into(&mut record.accelerator);
+        record.devices = devices;
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
@@ -309,10 +325,14 @@ impl Sandboxes {
         tokio::select! {
             done = timeout_at(deadline, doing) => match done {
                 Ok(Ok(done)) => Ok(done),
-                Ok(Err(error)) => Err(boot_failed(&error.message, machine).await),
+                // A channel that breaks mostly does so as its machine ends, whose own words say more.
+                Ok(Err(error)) => match timeout(LAST_WORDS, machine.exited()).await {
+                    Ok(reason) => Err(ended_on_its_way(&reason)),
+                    Err(_) => Err(boot_failed(&error.message, machine).await),
+                },
                 Err(_) => Err(boot_failed("its agent did not answer in time", machine).await),
             },
-            reason = machine.exited() => Err(End::Failed(format!("it ended while it booted: {reason}"))),
+            reason = machine.exited() => Err(ended_on_its_way(&reason)),
             reason = slot.stopped() => Err(End::Terminated(reason)),
         }
     }
@@ -321,6 +341,7 @@ impl Sandboxes {
     async fn kill(&self, slot: &Slot, machine: &dyn Machine, end: End) -> End {
         slot.set_guest(None);
         slot.set_machine(None);
+        slot.network().end().await;
         match machine.kill().await {
             Ok(()) => end,
             Err(error) => {
@@ -372,9 +393,15 @@ impl Sandboxes {
         }
     }
 
-    fn guest_config(&self, record: &Record, guest: &Guest) -> Result<GuestConfig, ErrorBody> {
+    pub(super) fn guest_config(&self, record: &Record, guest: &Guest) -> Result<GuestConfig, ErrorBody> {
         let mut env = record.defaults.env.clone();
         env.extend(self.settings.guest_env.clone());
+        let mut files = self.settings.guest_files.clone();
+        if record.network.allows_anything() {
+            let given = &self.settings.network.given;
+            env.extend(given.env.clone());
+            files.extend(given.files.clone());
+        }
         env.extend(record.env.clone());
         let id = record.view.sandbox_id.as_str();
         // A host name takes neither capitals nor underscores.
@@ -390,7 +417,8 @@ impl Sandboxes {
             env,
             user: record.defaults.user.clone(),
             cwd: record.defaults.cwd.clone(),
-            files: self.settings.guest_files.clone(),
+            files,
+            network: record.network.allows_anything(),
         })
     }
 }
@@ -400,6 +428,10 @@ async fn rehearse(slot: &Slot, guest: &Guest, command: &[String], defaults: &Gue
     if let Err(error) = guest.rehearse(command, defaults).await {
         tracing::debug!(sandbox = %slot.id(), error = error.message, ?command, "not rehearsed");
     }
+}
+
+fn ended_on_its_way(reason: &str) -> End {
+    End::Failed(format!("it ended while it booted: {reason}"))
 }
 
 async fn boot_failed(what: &str, machine: &dyn Machine) -> End {

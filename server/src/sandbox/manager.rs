@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::admission::Admission;
 use super::life::Phase;
+use super::network::require_card;
 use super::order::Wish;
 use super::origin::Origin;
 use super::record::{Creation, Record};
@@ -20,6 +21,7 @@ use super::registry::{Claims, Registry, Reserved};
 use super::slot::Slot;
 use super::template::Templates;
 use crate::image::ImageStore;
+use crate::network::NetworkSettings;
 use crate::pool::Pools;
 use crate::quota::{DiskSpace, HostBudget};
 use crate::snapshot::Snapshots;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub guest_env: BTreeMap<String, String>,
     /// Files that the operator gives to every guest.
     pub guest_files: Vec<GuestFile>,
+    /// What machines' networks are made of.
+    pub network: Arc<NetworkSettings>,
 }
 
 /// The machines of this server.
@@ -125,6 +129,7 @@ impl Sandboxes {
             None => None,
         };
         let origin = self.origin(&caller.project, &request).await?;
+        require_card(&request.network, origin.devices)?;
         let patience = Duration::from_secs(request.queue_timeout_secs);
         let record = Record::pending(new_id()?, caller, request, &origin, creation);
         match self.admit(record, Claims::Allowed, caller, patience).await? {

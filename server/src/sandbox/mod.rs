@@ -7,6 +7,7 @@ mod keeper;
 mod life;
 mod line;
 mod manager;
+mod network;
 mod order;
 mod origin;
 mod patience;

@@ -1,4 +1,4 @@
-use forkyard_protocol::ErrorBody;
+use forkyard_protocol::{ErrorBody, NetworkPolicy};
 use tokio::sync::oneshot;
 
 use super::origin::Origin;
@@ -13,6 +13,8 @@ pub(super) enum Wish {
     SetTimeout(u64),
     /// Let it go on from a snapshot instead; what it did since is gone.
     Restore(Box<Origin>),
+    /// Let it reach something else.
+    Network(NetworkPolicy),
 }
 
 /// A wish, and who waits for it. Done already where the machine is as wished.

@@ -7,7 +7,7 @@ use forkyard_protocol::{
 
 use crate::image::Image;
 use crate::snapshot::{self, Contents, Folder, GuestDefaults};
-use crate::vmm::FrozenMemory;
+use crate::vmm::{Devices, FrozenMemory};
 
 /// What a machine is made of: an image, or a machine that was frozen.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Origin {
     pub layers: Vec<PathBuf>,
     /// Frozen memory; it boots where there is none.
     pub memory: Option<FrozenMemory>,
+    /// The devices of the machine that was frozen: its memory knows them, and a frozen disk's boot files fit them.
+    pub devices: Devices,
     /// A folder that is deleted once nobody needs it any more.
     pub folder: Option<Arc<Folder>>,
 }
@@ -67,13 +69,14 @@ impl Origin {
             initrd: image.initrd,
             layers: Vec::new(),
             memory: None,
+            devices: image.manifest.devices,
             folder: None,
         })
     }
 
     /// A machine of a snapshot whose files lie in `dir`.
     pub fn snapshot(record: snapshot::Record, dir: &Path) -> Self {
-        let files = Self::frozen(&record.contents, dir);
+        let files = Self::frozen(&record.contents, dir, record.devices);
         Self {
             image: record.view.image,
             image_digest: record.view.image_digest,
@@ -87,7 +90,7 @@ impl Origin {
 
     /// The same machine, going on from where its template was frozen.
     pub fn going_on_from(&self, contents: &Contents, dir: &Path) -> Self {
-        let frozen = Self::frozen(contents, dir);
+        let frozen = Self::frozen(contents, dir, self.devices);
         Self {
             rootfs: frozen.rootfs,
             vmlinux: frozen.vmlinux,
@@ -104,7 +107,7 @@ impl Origin {
     }
 
     /// The files of a frozen machine; everything else is for the caller to say.
-    pub fn frozen(contents: &Contents, dir: &Path) -> Self {
+    pub fn frozen(contents: &Contents, dir: &Path, devices: Devices) -> Self {
         Self {
             image: String::new(),
             image_digest: String::new(),
@@ -118,6 +121,7 @@ impl Origin {
             initrd: dir.join("initrd"),
             layers: contents.layers(dir),
             memory: contents.memory(dir),
+            devices,
             folder: None,
         }
     }

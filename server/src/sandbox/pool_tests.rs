@@ -56,7 +56,9 @@ async fn a_machine_that_waits_is_handed_out_once_and_its_place_is_filled() {
     let claimed: Vec<_> = both.iter().filter(|slot| *slot.id() == waiting[0]).collect();
     assert_eq!(claimed.len(), 1, "one of the two");
     let pool = pool_until(&server, &id, |pool| pool.ready == 1).await;
-    assert_eq!((pool.hits, pool.misses, pool.claimed), (1, 1, 1));
+    // The second is a hit as well if it comes so late that the first one's place is filled again.
+    assert_eq!((pool.hits + pool.misses, u64::from(pool.claimed)), (2, pool.hits));
+    assert!(pool.hits >= 1);
     let mut names: Vec<_> = both.iter().map(|slot| slot.record().view.name).collect();
     names.sort();
     assert_eq!(names, [None, Some("a".to_owned())], "each is as it was asked for");
@@ -110,6 +112,10 @@ async fn a_pool_is_bounded_drained_when_it_is_changed_and_gone_when_it_is_delete
     let slot = create(&server, |_| {}).await;
     let pool = pool_until(&server, &id, |pool| pool.claimed == 1).await;
     assert_eq!((pool.ready, pool.starting), (0, 0), "its most are out");
+    let other = create(&server, |_| {}).await;
+    let pool = server.pool(&caller().project, &id).unwrap();
+    assert_eq!((pool.hits, pool.misses, pool.claimed), (1, 1, 1), "made as without a pool");
+    server.terminate(&caller().project, other.id()).await.unwrap();
     server.terminate(&caller().project, slot.id()).await.unwrap();
     pool_until(&server, &id, |pool| pool.ready == 1).await;
     let before = world.host.living();

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use forkyard_protocol::{
-    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, PoolId, ProjectId, Sandbox, SandboxId,
-    SandboxStatus, Stage,
+    CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, NetworkPolicy, PoolId, ProjectId,
+    Sandbox, SandboxId, SandboxStatus, Stage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::origin::Origin;
 use crate::clock::now_ms;
 use crate::pool::Kind;
 use crate::snapshot::GuestDefaults;
-use crate::vmm::{Accelerator, whole_cpus};
+use crate::vmm::{Accelerator, Devices, whole_cpus};
 
 /// A machine as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,12 @@ pub struct Record {
     /// Whether a call resumes it when it is suspended.
     #[serde(default)]
     pub auto_resume: bool,
+    /// What it may reach.
+    #[serde(default)]
+    pub network: NetworkPolicy,
+    /// The devices that it was started with.
+    #[serde(default)]
+    pub devices: Devices,
     /// What runs it, or ran it when it was put on disk; empty until it runs.
     #[serde(default)]
     pub accelerator: String,
@@ -97,6 +103,8 @@ impl Record {
             defaults: origin.defaults.clone(),
             env: request.env,
             auto_resume: request.auto_resume,
+            network: request.network,
+            devices: origin.devices,
             accelerator: String::new(),
             creation,
             pool_id: None,
@@ -124,6 +132,7 @@ impl Record {
         fork.view.started_at_ms = None;
         fork.key_id = caller.key_id.clone();
         fork.env.extend(request.env);
+        fork.network = request.network.unwrap_or(fork.network);
         fork.creation = creation;
         fork.pool_id = None;
         fork

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forkyard_protocol::{ErrorBody, SandboxId, SandboxStatus};
 use futures_util::future::{join_all, try_join_all};
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::life::Phase;
@@ -13,6 +14,7 @@ use super::manager::{BUCKET, Sandboxes, internal};
 use super::record::{End, Record};
 use super::slot::Slot;
 use crate::guest::Guest;
+use crate::network;
 use crate::store::Expect;
 use crate::vmm::Machine;
 
@@ -56,6 +58,12 @@ impl Sandboxes {
                 Err(reason) => self.record_loss(slot, reason).await?,
             }
         }
+        let (settings, dir) = (self.settings.network.clone(), self.settings.machines_dir.clone());
+        let with_network =
+            left.iter().filter(|slot| keep.contains(slot.id()) && slot.record().network.allows_anything());
+        let with_network: Vec<_> = with_network.map(|slot| slot.id().clone()).collect();
+        let swept = spawn_blocking(move || network::sweep(&settings, &dir, &with_network)).await;
+        swept.map_err(|error| internal(&error))?.map_err(|error| internal(&error))?;
         for id in self.vmm.sweep(&self.settings.machines_dir, &keep).await? {
             tracing::warn!(sandbox = %id, "ended a machine that nobody owns");
         }
@@ -79,6 +87,7 @@ impl Sandboxes {
                 if let Err(error) = guest.thaw().await {
                     tracing::trace!(sandbox = %slot.id(), error = error.message, "its disk was not at rest");
                 }
+                self.take_up_network(slot, &machine, &guest).await;
                 slot.set_guest(Some(guest));
                 slot.set_machine(Some(machine.clone()));
             }

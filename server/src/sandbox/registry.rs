@@ -269,11 +269,15 @@ mod tests {
     use super::super::record::{Creation, End};
     use super::*;
     use crate::snapshot::Contents;
+    use crate::vmm::Devices;
 
     const BUDGET: HostBudget = HostBudget { memory_mb: 2000, sandboxes: 10 };
 
     fn origin() -> Origin {
-        Origin { image: "python".into(), ..Origin::frozen(&Contents::default(), std::path::Path::new("")) }
+        Origin {
+            image: "python".into(),
+            ..Origin::frozen(&Contents::default(), std::path::Path::new(""), Devices::NOW)
+        }
     }
 
     fn caller() -> KeyInfo {

@@ -7,6 +7,7 @@ use super::activity::{Activity, OpenCall};
 use super::order::{Order, Wish};
 use super::record::{Place, Record};
 use crate::guest::Guest;
+use crate::network::Network;
 use crate::vmm::Machine;
 
 /// Orders that wait for the machine's task; more wait to be queued.
@@ -20,6 +21,7 @@ pub struct Slot {
     guest: Mutex<Option<Guest>>,
     machine: Mutex<Option<Arc<dyn Machine>>>,
     activity: Activity,
+    network: Network,
     orders: mpsc::Sender<Order>,
     pending_orders: Mutex<Option<mpsc::Receiver<Order>>>,
 }
@@ -35,6 +37,7 @@ impl Slot {
             guest: Mutex::new(None),
             machine: Mutex::new(None),
             activity: Activity::new(),
+            network: Network::default(),
             orders,
             pending_orders: Mutex::new(Some(pending_orders)),
         }
@@ -55,6 +58,11 @@ impl Slot {
         &self.activity
     }
 
+    /// The machine's network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// The guest, and a mark that it is in use; an error where the machine is not running.
     pub fn guest(&self) -> Result<(Guest, OpenCall), ErrorBody> {
         let record = self.record.borrow();
@@ -70,7 +78,7 @@ impl Slot {
     }
 
     /// The machine while it runs.
-    pub(super) fn machine(&self) -> Option<Arc<dyn Machine>> {
+    pub fn machine(&self) -> Option<Arc<dyn Machine>> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::checkpoint::why_not_frozen;
 use super::life::Phase;
 use super::manager::{Sandboxes, internal};
+use super::network::require_card;
 use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::End;
@@ -56,6 +57,7 @@ impl Sandboxes {
         record.admits(self.vmm.accelerator(), Some(view.cpus), Some(view.memory_mb))?;
         self.snapshots.verify(&record).await?;
         let origin = Origin::snapshot(record, &self.snapshots.path(snapshot_id));
+        require_card(&self.registry.get(project, id)?.record().network, origin.devices)?;
         self.order(project, id, Wish::Restore(Box::new(origin))).await
     }
 
@@ -110,6 +112,7 @@ impl Sandboxes {
         }
         slot.set_guest(None);
         slot.set_machine(None);
+        slot.network().end().await;
         if let Err(error) = machine.kill().await {
             tracing::error!(sandbox = %slot.id(), %error, "a suspended machine's process could not be ended");
         }
@@ -194,6 +197,11 @@ impl Sandboxes {
                 }
                 Wish::Resume => self.suspended_origin(slot).await,
                 Wish::Restore(origin) => Ok((**origin).clone()),
+                Wish::Network(policy) => {
+                    let outcome = self.note_network(slot, policy).await;
+                    order.answer(outcome);
+                    continue;
+                }
             };
             let woken = match origin {
                 Ok(origin) => self.wake(slot, &origin).await,
@@ -247,9 +255,10 @@ impl Sandboxes {
 
     /// What a suspended machine goes on from.
     async fn suspended_origin(&self, slot: &Slot) -> Result<Origin, ErrorBody> {
-        slot.record().goes_on_with(self.vmm.accelerator())?;
+        let record = slot.record();
+        record.goes_on_with(self.vmm.accelerator())?;
         let path = self.suspended_path(slot.id());
-        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path))).await
+        on_disk(move || Ok(Origin::frozen(&Contents::list(&path)?, &path, record.devices))).await
     }
 
     /// A machine of this project for a call that needs it running: one that is suspended is resumed, if it is to be.

@@ -21,7 +21,7 @@ use super::manager::internal;
 use super::origin::Origin;
 use crate::image::hex;
 use crate::snapshot::{Contents, Folder, Verified, delete, delete_others};
-use crate::vmm::{Freeze, Machine};
+use crate::vmm::{Devices, Freeze, Machine};
 
 /// The list of a template's files with their digests, among them.
 const CONTENTS: &str = "contents.json";
@@ -42,13 +42,15 @@ pub struct Kind<'a> {
     pub accelerator: &'a str,
     /// The virtual machine monitor and its version.
     pub vmm: &'a str,
+    /// The devices that they have.
+    pub devices: Devices,
 }
 
 impl Kind<'_> {
     fn key(&self) -> String {
         // Without `..`: a new field breaks the build until it counts.
-        let Self { image_digest, vcpus, memory_mb, accelerator, vmm } = self;
-        let text = format!("{image_digest}\n{vcpus}\n{memory_mb}\n{accelerator}\n{vmm}");
+        let Self { image_digest, vcpus, memory_mb, accelerator, vmm, devices } = self;
+        let text = format!("{image_digest}\n{vcpus}\n{memory_mb}\n{accelerator}\n{vmm}\n{devices}");
         format!("{PREFIX}{}", hex(&Sha256::digest(text)[..16]))
     }
 }
@@ -223,14 +225,21 @@ mod tests {
 
     #[test]
     fn machines_that_differ_have_templates_of_their_own() {
-        let kind =
-            Kind { image_digest: "sha256:1", vcpus: 1, memory_mb: 512, accelerator: "tcg", vmm: "QEMU 7.2" };
+        let kind = Kind {
+            image_digest: "sha256:1",
+            vcpus: 1,
+            memory_mb: 512,
+            accelerator: "tcg",
+            vmm: "QEMU 7.2",
+            devices: Devices::NOW,
+        };
         let others = [
             Kind { vcpus: 2, ..kind.clone() },
             Kind { memory_mb: 256, ..kind.clone() },
             Kind { image_digest: "sha256:2", ..kind.clone() },
             Kind { accelerator: "kvm", ..kind.clone() },
             Kind { vmm: "QEMU 10.0", ..kind.clone() },
+            Kind { devices: Devices::default(), ..kind.clone() },
         ];
         assert!(others.iter().all(|other| other.key() != kind.key()));
         assert_eq!(kind.key().len(), PREFIX.len() + 32);

@@ -147,6 +147,7 @@ impl World {
             concurrent_boots: 2,
             guest_env: [].into(),
             guest_files: Vec::new(),
+            network: Arc::default(),
         };
         let store = Arc::new(SqliteStore::open(&self.dir.path().join("store.sqlite")).unwrap());
         let images = ImageStore::open(self.dir.path().join("images"));

@@ -98,8 +98,8 @@ impl Contents {
 
     /// The memory, if it is held.
     pub fn memory(&self, dir: &Path) -> Option<FrozenMemory> {
-        let held = self.files.contains_key("ram");
-        held.then(|| FrozenMemory { ram: dir.join("ram"), state: dir.join("state") })
+        let file = |name: &str| self.files.contains_key(name).then(|| dir.join(name));
+        Some(FrozenMemory { ram: file("ram")?, changed: file("changed"), state: dir.join("state") })
     }
 }
 

@@ -4,7 +4,7 @@ use forkyard_protocol::{ErrorBody, ErrorCode, ProjectId, Resource, Snapshot, Sna
 use serde::{Deserialize, Serialize};
 
 use super::Contents;
-use crate::vmm::{Accelerator, whole_cpus};
+use crate::vmm::{Accelerator, Devices, whole_cpus};
 
 /// A snapshot as the store holds it: what the API shows, and what only the server needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Record {
     /// What kind of failure kept it from being made.
     #[serde(default)]
     pub failure: Option<ErrorCode>,
+    /// The machine's devices.
+    #[serde(default)]
+    pub devices: Devices,
 }
 
 /// What a guest's processes start from unless they say otherwise.

@@ -39,6 +39,7 @@ fn record(id: &str) -> Record {
         accelerator: "tcg".into(),
         contents: Contents::default(),
         failure: None,
+        devices: crate::vmm::Devices::NOW,
     }
 }
 

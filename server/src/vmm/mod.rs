@@ -5,12 +5,14 @@ pub mod qemu;
 pub(crate) mod socket;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{ErrorBody, ErrorCode, SandboxId};
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 /// What runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,34 @@ pub struct MachineSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mb: u64,
+    /// Which devices it has; where it goes on from frozen memory, those that it had then.
+    pub devices: Devices,
+}
+
+/// A generation of the devices that machines have: part of frozen memory, so it is recorded with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Devices(u32);
+
+impl Devices {
+    /// Those of a machine that boots now.
+    pub const NOW: Self = Self(1);
+
+    /// Whether they are the first that there were, of which records say nothing.
+    pub fn are_first(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether there is a network card among them. The first generation had none, and its guests no driver for it.
+    pub fn have_network(self) -> bool {
+        self.0 >= 1
+    }
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// A machine's memory and devices as they stood, never written to; on the same file system as the machines.
@@ -59,6 +89,8 @@ pub struct MachineSpec {
 pub struct FrozenMemory {
     /// The guest's memory, page for page.
     pub ram: PathBuf,
+    /// What was changed of it since, where it does not hold all.
+    pub changed: Option<PathBuf>,
     /// Processors and devices.
     pub state: PathBuf,
 }
@@ -161,6 +193,18 @@ pub trait Machine: Send + Sync {
     /// The Unix socket of the agent's channel.
     fn agent_socket(&self) -> PathBuf;
 
+    /// The Unix socket on which its network card's frames are carried, each behind its length in four bytes, the highest first;
+    /// one that is connected at a time. None for a machine without such a card.
+    fn network_socket(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Plugs its network card's cable in, or pulls it out: the guest sees which.
+    fn set_link(&self, up: bool) -> BoxFuture<'_, Result<(), VmmError>> {
+        let _ = up;
+        Box::pin(async { Ok(()) })
+    }
+
     /// Resolves when the machine has ended, with what is known of the cause, for people.
     fn exited(&self) -> BoxFuture<'_, String>;
 
@@ -181,9 +225,9 @@ pub trait Machine: Send + Sync {
     }
 
     /// Freezes the machine into files in `target`, a folder that is there, empty, and on the same file system: `base.raw`,
-    /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`. They are the machine's own by hard
-    /// links or copies of what it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure
-    /// the machine runs on.
+    /// `vmlinux`, `initrd`, `layer-0.qcow2` and so on, and with memory `ram` and `state`; of a machine that halts and has changed
+    /// little, `changed` with that, and `ram` is what it went on from. They are the machine's own by hard links or copies of what
+    /// it changed, so they outlive it and nobody writes to them. Not synced to disk yet. After a failure the machine runs on.
     fn freeze(&self, target: PathBuf, what: Freeze) -> BoxFuture<'_, Result<Frozen, VmmError>> {
         let _ = (target, what);
         Box::pin(async { Err(VmmError::Failed("this kind of machine cannot be frozen".to_owned())) })

@@ -51,6 +51,7 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
         concurrent_boots: 2,
         guest_env: [].into(),
         guest_files: Vec::new(),
+        network: Arc::default(),
     };
     let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.unwrap());
     let sandboxes = Sandboxes::open(settings, vmm, ImageStore::open(images), store.clone()).await.unwrap();

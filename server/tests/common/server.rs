@@ -28,19 +28,24 @@ impl Drop for Server {
 impl Server {
     /// Starts a server over a data directory and waits until it serves.
     pub async fn start(images: &Path, dir: &Path) -> Self {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        Self::start_at(port, images, dir).await
+        Self::start_at(free_port(), images, dir).await
     }
 
     /// The same, at the port of one that has ended: its clients find this one.
     pub async fn start_at(port: u16, images: &Path, dir: &Path) -> Self {
+        Self::start_with(port, images, dir, &[]).await
+    }
+
+    /// The same, with more arguments.
+    pub async fn start_with(port: u16, images: &Path, dir: &Path, more: &[String]) -> Self {
         let mut process = Program::new(env!("CARGO_BIN_EXE_forkyard"))
             .args(["serve", "--accelerator", "tcg", "--listen", &format!("127.0.0.1:{port}")])
-            .args(["--memory-mb", "8000"])
+            .args(["--memory-mb", "12000"])
             .arg("--data-dir")
             .arg(dir)
             .arg("--image-dir")
             .arg(images)
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -86,6 +91,11 @@ impl Server {
         let ended = tokio::task::spawn_blocking(move || self.process.wait().unwrap());
         assert!(tokio::time::timeout(Duration::from_mins(1), ended).await.unwrap().unwrap().success());
     }
+}
+
+/// A port of the loopback that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// The machines of a data directory: they outlive the server, and so would those of a test that fails. Ended when this is

@@ -5,7 +5,7 @@ use forkyard::{
     CheckpointType, Client, Command, CreateSandbox, CreateSnapshot, ErrorCode, Sandbox, SandboxInfo,
     SandboxStatus, SnapshotInfo, SnapshotStatus,
 };
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common;
 use crate::common::server::{Machines, Server, machine_processes, names, process_of, small, until};
@@ -109,6 +109,9 @@ impl World {
         assert_eq!(processes, dirs);
         assert_eq!(dirs.len(), running.len() + pooled);
         assert!(running.iter().all(|id| dirs.contains(id)));
+        for (pid, id) in machine_processes(self.dir()) {
+            assert_uses_all(pid, &self.dir().join("machines").join(id));
+        }
         assert_eq!(names(&self.dir().join("suspended")), suspended);
         let capacity = self.client.server_info().await.unwrap().capacity;
         assert_eq!(capacity.sandboxes, dirs.len() as u64);
@@ -130,6 +133,16 @@ impl World {
         assert_counts_on(&self.source).await;
         assert_eq!(sh(&self.source, "cat /dev/shm/mark mark").await, "here\nhere\n");
         assert_eq!(sh(&self.source, "echo on >on && sync && rm on && echo on").await, "on\n");
+    }
+}
+
+/// A machine's directory holds no frozen state, and no layer of a disk that its process does not use.
+fn assert_uses_all(pid: Pid, dir: &Path) {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
+    let open: Vec<PathBuf> = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+    for name in names(dir) {
+        assert_ne!(name, "state");
+        assert!(!name.starts_with("layer-") || open.contains(&dir.join(&name)), "{name} is not used");
     }
 }
 

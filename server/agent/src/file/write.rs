@@ -32,7 +32,8 @@ fn prepare(path: &Path, options: &Options) -> Result<(tempfile::NamedTempFile, P
     if options.parents
         && let Some(parent) = path.parent()
     {
-        tree::make_parents(parent, options)?;
+        // The permission bits are the file's: folders of its would lock its owner out.
+        tree::make_parents(parent, &Options { mode: None, ..*options })?;
     }
     // A link is written through, as a program would.
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());

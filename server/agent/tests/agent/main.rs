@@ -30,8 +30,10 @@ type Session = SendRequest<Full<Bytes>>;
 impl Agent {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_forkyard-agent"))
-            .args(["--listen".as_ref(), dir.path().join("agent").as_os_str()])
+        // Ctrl-C as in a guest: what a shell starts in the background ignores it, and so would all that the agent starts.
+        let child = Command::new("env")
+            .args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_forkyard-agent"), "--listen"])
+            .arg(dir.path().join("agent"))
             .spawn()
             .unwrap();
         Self { child, dir }
@@ -291,6 +293,18 @@ async fn files_of_any_name_move_both_ways() {
     let rest: FileList = call(&session, &format!("{listed}&cursor={cursor}"), "").await;
     assert_eq!((rest.entries.len(), rest.next_cursor), (2, None));
     assert_eq!(rest.entries[1].name_base64.as_deref(), Some("//4="));
+}
+
+#[tokio::test]
+async fn a_files_mode_is_not_its_new_folders() {
+    let agent = Agent::start();
+    let session = agent.session().await;
+    let folder = agent.path("new");
+    let file: FileStat =
+        call(&session, &format!("PUT /files?path={folder}/f&parents=true&mode=640"), "1").await;
+    assert_eq!(file.mode, 0o640);
+    let above: FileStat = call(&session, &format!("GET /files/stat?path={folder}"), "").await;
+    assert_eq!(above.mode & 0o700, 0o700);
 }
 
 #[tokio::test]

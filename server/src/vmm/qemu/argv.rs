@@ -1,5 +1,7 @@
 use std::ffi::OsString;
 
+use forkyard_protocol::link;
+
 use super::super::Accelerator;
 
 /// Host-side memory of the software emulator's translated code, in MiB. The default of 1 GiB would make machines' real
@@ -30,6 +32,16 @@ pub struct Argv<'a> {
     pub qmp_fd: i32,
     /// The agent channel's listening socket, inherited.
     pub agent_fd: i32,
+    /// The listening socket of its network card's frames, inherited; none for a machine without such a card.
+    pub network_fd: Option<i32>,
+}
+
+/// The name that QEMU knows the network card by.
+pub const NETWORK_CARD: &str = "nic0";
+
+/// The guest's hardware address, the same for all: each machine has a link of its own.
+fn mac() -> String {
+    link::GUEST_MAC.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// Initialisers of the kernel that cost boot time under emulation and that no guest needs: self-tests, compiled-in
@@ -98,6 +110,13 @@ impl Argv<'_> {
         add(&["-device", "virtio-rng-pci"]);
         // Without it every fork of a machine would return the same random bytes.
         add(&["-device", "vmgenid,guid=auto,id=vmgenid"]);
+        if let Some(fd) = self.network_fd {
+            // The last on the bus, so that all others have the addresses that they have without it. While nobody is connected,
+            // what the guest sends is dropped.
+            add(&["-netdev", &format!("stream,id=net0,server=on,addr.type=fd,addr.str={fd}")]);
+            let mac = mac();
+            add(&["-device", &format!("virtio-net-pci,netdev=net0,id={NETWORK_CARD},mac={mac},romfile=")]);
+        }
         args.into_iter().map(OsString::from).collect()
     }
 
@@ -152,6 +171,7 @@ mod tests {
             read_only_ram: false,
             qmp_fd: 10,
             agent_fd: 11,
+            network_fd: Some(12),
         };
         argv.build().into_iter().map(|arg| arg.into_string().unwrap()).collect()
     }
@@ -188,11 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn every_machine_is_confined_and_has_no_network() {
+    fn every_machine_is_confined_and_its_card_leads_to_one_socket() {
         for accelerator in [Accelerator::Tcg, Accelerator::Kvm] {
             let args = args(accelerator);
             assert!(value(&args, "-sandbox").contains("spawn=deny"));
-            assert!(!args.iter().any(|arg| arg.contains("netdev") || arg.contains("virtio-net")));
+            assert_eq!(value(&args, "-netdev"), "stream,id=net0,server=on,addr.type=fd,addr.str=12");
+            assert!(args.iter().any(|arg| arg.ends_with("mac=52:54:00:12:34:56,romfile=")));
+            assert!(!args.iter().any(|arg| arg.contains("user,") || arg.contains("tap")));
         }
     }
 
@@ -210,7 +232,9 @@ mod tests {
                 read_only_ram: false,
                 qmp_fd: 10,
                 agent_fd: 11,
+                network_fd: None,
             };
+            assert!(!argv.build().iter().any(|arg| arg.to_string_lossy().contains("net")));
             assert!(!argv.kernel_command_line().contains("tsc"));
         }
     }

@@ -13,7 +13,10 @@ use super::cgroup::{Cgroup, Cgroups};
 use super::freeze;
 use super::machine::QemuMachine;
 use super::process::{Account, Confinement, Process};
-use crate::vmm::{Accelerator, Machine, MachineSpec, VmmError, socket};
+use crate::vmm::{Accelerator, FrozenMemory, Machine, MachineSpec, VmmError, socket};
+
+/// The socket of the network card's frames.
+pub(super) const NETWORK: &str = "network";
 
 /// Room in a machine's files beyond the disk's own size: qcow2's tables.
 const FILE_SLACK: u64 = 256 * 1024 * 1024;
@@ -32,12 +35,12 @@ pub(super) struct Launch {
 impl Launch {
     /// Fills the machine's directory and starts its process. Blocks.
     pub(super) fn run(self) -> Result<Unproven, VmmError> {
-        let (disk_bytes, [qmp, agent]) = prepare(&self.spec, self.account)
+        let (disk_bytes, [qmp, agent], network) = prepare(&self.spec, self.account)
             .map_err(|error| VmmError::of_files("the machine's directory cannot be filled", &error))?;
         let spec = self.spec;
-        let state = spec.memory.as_ref().map(|memory| File::open(&memory.state)).transpose();
-        let state =
-            state.map_err(|error| VmmError::Failed(format!("the frozen state cannot be read: {error}")))?;
+        let frozen = spec.memory.as_ref().map(Taken::open).transpose();
+        let frozen =
+            frozen.map_err(|error| VmmError::Failed(format!("the frozen state cannot be read: {error}")))?;
         let args = Argv {
             sandbox_id: spec.sandbox_id.as_str(),
             accelerator: self.accelerator,
@@ -49,6 +52,7 @@ impl Launch {
             read_only_ram: self.read_only_ram,
             qmp_fd: qmp.as_raw_fd(),
             agent_fd: agent.as_raw_fd(),
+            network_fd: network.as_ref().map(UnixListener::as_raw_fd),
         }
         .build();
         let id = spec.sandbox_id.as_str();
@@ -62,10 +66,11 @@ impl Launch {
             cgroup: cgroup.clone(),
         };
         let mut inherited = vec![qmp.as_fd(), agent.as_fd()];
-        inherited.extend(state.as_ref().map(File::as_fd));
+        inherited.extend(network.as_ref().map(UnixListener::as_fd));
+        inherited.extend(frozen.as_ref().map(|frozen| frozen.state.as_fd()));
         match Process::spawn(&spec.dir, &args, &inherited, confinement) {
             Ok(process) => {
-                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), state })
+                Ok(Unproven { machine: Some(QemuMachine::new(spec.sandbox_id, spec.dir, process)), frozen })
             }
             Err(error) => {
                 cgroup.inspect(Cgroup::remove);
@@ -78,8 +83,23 @@ impl Launch {
 /// A machine that nobody has been given yet. Dropped, it is killed.
 pub(super) struct Unproven {
     machine: Option<Arc<QemuMachine>>,
-    /// What it is to go on from; QEMU has it open under the same number.
-    pub state: Option<File>,
+    /// What it is to go on from.
+    pub frozen: Option<Taken>,
+}
+
+/// What a machine takes in once its process runs.
+pub(super) struct Taken {
+    /// Processors and devices; QEMU has it open under the same number.
+    pub state: File,
+    /// What was changed of the memory that it maps.
+    pub changed: Option<File>,
+}
+
+impl Taken {
+    fn open(memory: &FrozenMemory) -> io::Result<Self> {
+        let changed = memory.changed.as_ref().map(File::open).transpose()?;
+        Ok(Self { state: File::open(&memory.state)?, changed })
+    }
 }
 
 impl Unproven {
@@ -102,8 +122,11 @@ impl Drop for Unproven {
     }
 }
 
-/// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent, listening.
-fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [UnixListener; 2])> {
+/// Fills a machine's directory; answers the disk's size in bytes and the sockets of monitor and agent and, if it has one, network card, listening.
+fn prepare(
+    spec: &MachineSpec,
+    account: Option<Account>,
+) -> io::Result<(u64, [UnixListener; 2], Option<UnixListener>)> {
     let named = |name: &str| spec.dir.join(name);
     for (source, name) in [(&spec.rootfs, "base.raw"), (&spec.vmlinux, "vmlinux"), (&spec.initrd, "initrd")] {
         link(source, &named(name))?;
@@ -118,13 +141,14 @@ fn prepare(spec: &MachineSpec, account: Option<Account>) -> io::Result<(u64, [Un
     let disk_bytes = std::fs::metadata(&spec.rootfs)?.len();
     freeze::make_layer(&named(&layer_file(spec.layers.len())), disk_bytes, account)?;
     let listeners = [bind(&spec.dir, "qmp")?, bind(&spec.dir, "agent")?];
+    let network = spec.devices.have_network().then(|| bind(&spec.dir, NETWORK)).transpose()?;
     if let Some(account) = account {
         // QEMU may open what is there and make nothing: one that was taken over could otherwise put a link in the place
         // of its socket and have the server, which is root, talk to somebody else's.
         chown(&spec.dir, None, Some(account.gid))?;
         std::fs::set_permissions(&spec.dir, std::fs::Permissions::from_mode(0o710))?;
     }
-    Ok((disk_bytes, listeners))
+    Ok((disk_bytes, listeners, network))
 }
 
 /// Links a file: the machine keeps it if its owner is removed meanwhile, and QEMU needs no other directory.

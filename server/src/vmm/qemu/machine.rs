@@ -12,6 +12,8 @@ use tokio::sync::{Mutex, OnceCell, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::argv::NETWORK_CARD;
+use super::launch::NETWORK;
 use super::process::Process;
 use super::qmp::{Event, Qmp};
 use crate::vmm::{Freeze, Frozen, Machine, VmmError};
@@ -71,11 +73,13 @@ impl QemuMachine {
             },
             reason = self.process.exited() => return Err(VmmError::Failed(reason)),
         };
-        // A monitor that hangs up mostly does so as its process ends, whose own words say more.
-        match timeout(LAST_WORDS, self.process.exited()).await {
-            Ok(reason) => Err(VmmError::Failed(reason)),
-            Err(_) => Err(error),
-        }
+        Err(self.explained(&error.to_string()).await)
+    }
+
+    /// What is known of a failure: a monitor that hangs up mostly does so as its process ends, whose own words say more.
+    pub(super) async fn explained(&self, failure: &str) -> VmmError {
+        let ended = timeout(LAST_WORDS, self.process.exited()).await;
+        VmmError::Failed(ended.unwrap_or_else(|_| failure.to_owned()))
     }
 
     /// The directory that all it writes lies in.
@@ -121,6 +125,17 @@ impl Machine for QemuMachine {
 
     fn agent_socket(&self) -> PathBuf {
         self.dir.join("agent")
+    }
+
+    fn network_socket(&self) -> Option<PathBuf> {
+        Some(self.dir.join(NETWORK)).filter(|socket| socket.exists())
+    }
+
+    fn set_link(&self, up: bool) -> BoxFuture<'_, Result<(), VmmError>> {
+        Box::pin(async move {
+            let arguments = serde_json::json!({ "name": NETWORK_CARD, "up": up });
+            self.qmp().await?.execute::<IgnoredAny>("set_link", Some(arguments)).await.map(drop)
+        })
     }
 
     fn exited(&self) -> BoxFuture<'_, String> {

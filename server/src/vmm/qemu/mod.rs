@@ -1,7 +1,7 @@
 //! Machines under QEMU.
 
 mod argv;
-mod cgroup;
+pub(crate) mod cgroup;
 mod disk;
 mod freeze;
 mod launch;
@@ -27,17 +27,20 @@ use tokio::time::timeout;
 use self::cgroup::Cgroups;
 use self::launch::Launch;
 use self::machine::QemuMachine;
+pub(crate) use self::process::inheritable;
 use self::process::{Account, Process};
 use self::scan::Found;
 pub use self::version::{OLDEST, PROGRAM, Version};
+#[cfg(test)]
+use super::Devices;
 use super::{Accelerator, Limits, Machine, MachineSpec, Vmm, VmmError};
 
 /// First of the user numbers that machines run under where the server is root: far above what distributions and
 /// user-namespace ranges give out by default, and below the largest that a signed 32-bit number holds.
-const FIRST_UID: u32 = 1_879_048_192;
+pub(crate) const FIRST_UID: u32 = 1_879_048_192;
 
 /// How many of these numbers there are; two machines share one by chance only.
-const UIDS: u32 = 1 << 24;
+pub(crate) const UIDS: u32 = 1 << 24;
 
 /// The group of frozen machines' files: every machine belongs to it and only sees what is linked into its directory.
 const READERS_GID: u32 = FIRST_UID - 1;
@@ -82,12 +85,13 @@ impl Qemu {
         };
         // The process comes back inside its guard: where nobody waits for it any more, it ends.
         let unproven = tokio::task::spawn_blocking(move || launch.run());
-        let unproven = unproven.await.map_err(|error| VmmError::Failed(error.to_string()))??;
+        let mut unproven = unproven.await.map_err(|error| VmmError::Failed(error.to_string()))??;
+        let frozen = unproven.frozen.take();
         // Its greeting says that QEMU took its command line.
         let proven = async {
             let machine = unproven.machine();
-            match &unproven.state {
-                Some(state) => timeout(INCOMING, machine.take_in(state)).await.map_err(|_| {
+            match frozen {
+                Some(frozen) => timeout(INCOMING, machine.take_in(frozen)).await.map_err(|_| {
                     VmmError::Failed("QEMU did not take the frozen memory in in time".to_owned())
                 })?,
                 None => machine.qmp().await.map(drop),
@@ -114,7 +118,10 @@ impl Qemu {
             // It ended while nobody was there to see it.
             Ok(Ok(true)) => machine.kill().await.map(|()| None),
             Ok(Ok(false)) => match timeout(ADOPTION, machine.run_on()).await {
-                Ok(Ok(())) => Ok(Some(machine)),
+                Ok(Ok(())) => {
+                    machine.tidy().await;
+                    Ok(Some(machine))
+                }
                 // Whoever froze it ended in the middle, and it can no longer be told to run.
                 _ => machine.kill().await.map(|()| None),
             },
@@ -255,6 +262,7 @@ mod tests {
             memory_mb: 128,
             layers: Vec::new(),
             memory: None,
+            devices: Devices::NOW,
         }
     }
 

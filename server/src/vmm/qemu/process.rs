@@ -155,7 +155,7 @@ impl Process {
 
 /// Descriptors of this process that its children would inherit beyond the standard three. This program makes none; who
 /// started it may have left some open, such as locks, which a machine that outlives the server must not keep.
-fn inheritable() -> io::Result<Vec<RawFd>> {
+pub(crate) fn inheritable() -> io::Result<Vec<RawFd>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let Some(number) = entry?.file_name().to_str().and_then(|text| text.parse().ok()) else { continue };
