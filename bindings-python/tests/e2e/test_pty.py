@@ -198,7 +198,7 @@ def test_a_fork_has_the_terminal_too(client: SandboxClient) -> None:
         pty = machine.pty("sh", ["-c", "stty -echo; echo ready; while read x; do echo got $x; done"])
         shown(pty, b"ready")
         pty.write("before\n")
-        shown(pty, b"before")
+        shown(pty, b"before\r\n")
         with machine.fork()[0] as twin, twin.attach_pty(pty.id) as there:
             assert shown(there, b"before\r\n") == b"ready\r\ngot before\r\n"
             there.write("twin\n")
