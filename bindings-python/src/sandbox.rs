@@ -222,6 +222,20 @@ impl Sandbox {
         Call::new(async move { sandbox.files().download(remote, local, on_progress).await.map(Number) })
     }
 
+    #[pyo3(signature = (local, remote, on_progress=None))]
+    fn upload_dir(&self, local: PathBuf, remote: Vec<u8>, on_progress: Option<Py<PyAny>>) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { Json::new(&sandbox.files().upload_dir(local, remote, on_progress).await?) })
+    }
+
+    #[pyo3(signature = (remote, local, on_progress=None))]
+    fn download_dir(&self, remote: Vec<u8>, local: PathBuf, on_progress: Option<Py<PyAny>>) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { Json::new(&sandbox.files().download_dir(remote, local, on_progress).await?) })
+    }
+
     fn list_files(&self, path: Vec<u8>) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move { Json::new(&sandbox.files().list(path).await?) })

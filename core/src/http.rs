@@ -37,12 +37,13 @@ pub(crate) struct Request {
 /// A body that is made anew for each attempt, so that it can be streamed and tried again.
 #[derive(Clone)]
 pub(crate) struct Upload {
-    size: u64,
+    /// Where it is known.
+    size: Option<u64>,
     make: Arc<dyn Fn() -> reqwest::Body + Send + Sync>,
 }
 
 impl Upload {
-    pub fn new(size: u64, make: impl Fn() -> reqwest::Body + Send + Sync + 'static) -> Self {
+    pub fn new(size: Option<u64>, make: impl Fn() -> reqwest::Body + Send + Sync + 'static) -> Self {
         Self { size, make: Arc::new(make) }
     }
 }
@@ -151,7 +152,10 @@ impl Http {
             .bearer_auth(&self.api_key)
             .header(REQUEST_ID, ulid::Ulid::generate().to_string());
         builder = match &request.upload {
-            Some(upload) => builder.header(http::header::CONTENT_LENGTH, upload.size).body((upload.make)()),
+            Some(Upload { size: Some(size), make }) => {
+                builder.header(http::header::CONTENT_LENGTH, *size).body(make())
+            }
+            Some(Upload { size: None, make }) => builder.body(make()),
             None => builder.body(request.body.clone()),
         };
         if let Some(range) = &request.range {

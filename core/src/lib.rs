@@ -5,6 +5,7 @@
 mod client;
 mod error;
 mod files;
+mod folder;
 mod http;
 mod listing;
 mod named;
@@ -26,6 +27,7 @@ pub use client::{
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
+pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;
 pub use listing::{SandboxFilter, SandboxListing};
 pub use network::{

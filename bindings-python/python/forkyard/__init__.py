@@ -80,6 +80,7 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    TreeSummary,
 )
 
 __all__ = [
@@ -152,6 +153,7 @@ __all__ = [
     "SwarmReport",
     "SwarmTask",
     "TaskStatus",
+    "TreeSummary",
     "Unauthenticated",
     "Unavailable",
     "WhenFull",

@@ -27,6 +27,7 @@ from ._records import (
     process_info,
     sandbox_info,
     snapshot_info,
+    tree_summary,
 )
 from ._shared import (
     Path,
@@ -41,7 +42,15 @@ from ._shared import (
     terminal_spec,
 )
 from ._snapshot_types import CheckpointType, SnapshotInfo
-from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
+from ._types import (
+    CommandResult,
+    FileInfo,
+    OutputStream,
+    ProcessInfo,
+    SandboxInfo,
+    SandboxStatus,
+    TreeSummary,
+)
 
 OnOutput = Callable[[str], Awaitable[None] | None]  # sync: OnOutput = Callable[[str], None]
 
@@ -580,6 +589,40 @@ class AsyncSandbox:
     ) -> int:
         """Fetches a file, streamed; answers its size. `on_progress` is told the bytes so far, from another thread."""
         return await self._native.download(raw_path(remote), str(local), on_progress)
+
+    async def upload_dir(
+        self, local: str | LocalPath, remote: Path, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Sends a local folder with all that is in it, streamed.
+
+        One that is not there appears as a whole, with what is missing above it. Into one that is there everything is
+        put, each file as a whole, over what has the same name; nothing is removed. All of it belongs to the image's
+        user; permission bits and times are kept, links are kept as links.
+
+        Args:
+            local: The folder.
+            remote: Where it shall be.
+            on_progress: Called with the bytes of the stream so far, from another thread; after a cut, from 0 again.
+
+        Raises:
+            NoSpace: The machine's disk is full.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(await self._native.upload_dir(str(local), raw_path(remote), on_progress)))
+
+    async def download_dir(
+        self, remote: Path, local: str | LocalPath, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Fetches a folder with all that is in it, streamed, as `upload_dir` sends one; it belongs to the caller.
+
+        The machine is not trusted: nothing lands outside `local`, and links that lead out of it are left out and
+        counted.
+
+        Raises:
+            NotFound: The machine has no such folder.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(await self._native.download_dir(raw_path(remote), str(local), on_progress)))
 
     async def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

@@ -32,6 +32,7 @@ from ._types import (
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    TreeSummary,
 )
 
 
@@ -154,6 +155,18 @@ def file_info(value: dict[str, Any]) -> FileInfo:
         gid=value["gid"],
         modified_at=value["modified_at_ms"] / 1000,
         target=value.get("target"),
+    )
+
+
+def tree_summary(value: dict[str, Any]) -> TreeSummary:
+    """What a folder consists of."""
+    return TreeSummary(
+        files=value["files"],
+        folders=value["folders"],
+        links=value["links"],
+        bytes=value["bytes"],
+        skipped=value["skipped"],
+        skipped_paths=value.get("skipped_paths", []),
     )
 
 

@@ -206,6 +206,28 @@ class FileInfo:
 
 
 @dataclass(frozen=True)
+class TreeSummary:
+    """What a folder that was sent consists of.
+
+    Attributes:
+        files: Regular files.
+        folders: Folders, itself among them.
+        links: Symbolic links.
+        bytes: Bytes of all files.
+        skipped: What was left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of
+            it.
+        skipped_paths: The first 100 of those, relative to the folder.
+    """
+
+    files: int
+    folders: int
+    links: int
+    bytes: int
+    skipped: int
+    skipped_paths: list[str]
+
+
+@dataclass(frozen=True)
 class SandboxInfo:
     """A machine as the server shows it.
 

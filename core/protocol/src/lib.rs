@@ -23,6 +23,8 @@
 //! | `GET /files/list?path=P[&limit=N][&cursor=C]` | → [`FileList`] |
 //! | `POST /files/mkdir?path=P[&parents=true][&mode=0755][&user=U]` | → [`FileStat`] |
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
+//! | `GET /files/tree?path=P` | → a folder as a tar stream, its last entry a [`TreeSummary`] or an [`ErrorBody`] in a global header |
+//! | `PUT /files/tree?path=P[&user=U][&parents=true]` | a tar stream → [`TreeSummary`]; over what has the same names, nothing is removed |
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
 //! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
@@ -58,7 +60,8 @@ pub use envelope::{
 };
 pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
 pub use file::{
-    DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, PathError, RawPath,
+    DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, MAX_SKIPPED_PATHS,
+    PathError, RawPath, TreeSummary,
 };
 pub use id::{
     InvalidId, KeyId, PoolId, ProcessId, ProjectId, SandboxId, SnapshotId, validate_label, validate_name,

@@ -9,6 +9,7 @@ use crate::{
     FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
     NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox,
     RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    TreeSummary,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -51,6 +52,7 @@ fn schema_now() -> serde_json::Value {
         SignalRequest,
         SnapshotList,
         StdinReply,
+        TreeSummary,
     );
     serde_json::json!({ "definitions": generator.take_definitions(true) })
 }

@@ -3,6 +3,7 @@
 mod auth;
 mod error;
 mod files;
+mod folders;
 mod keys;
 mod network;
 mod openapi;
@@ -95,6 +96,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::stat))
         .routes(routes!(files::list))
+        .routes(routes!(folders::read, folders::write))
         .routes(routes!(files::make_dir))
         .routes(routes!(files::move_file))
 }

@@ -38,6 +38,10 @@ pub enum GuestCall {
     StatFile(RawPath, bool),
     /// One page of a folder.
     ListFiles(RawPath, u64, Option<String>),
+    /// Streams a folder.
+    ReadTree(RawPath),
+    /// Unpacks a stream into a folder.
+    WriteTree(RawPath, WriteOptions, GuestBody),
     /// Makes a folder.
     MakeDir(RawPath, WriteOptions),
     /// Moves a file or folder, over another if so asked.
@@ -107,6 +111,10 @@ impl GuestCall {
             Self::ListFiles(path, limit, cursor) => {
                 let cursor = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
                 (Method::GET, format!("/files/list?path={}&limit={limit}{cursor}", path.encode()), none())
+            }
+            Self::ReadTree(path) => (Method::GET, format!("/files/tree?path={}", path.encode()), none()),
+            Self::WriteTree(path, options, body) => {
+                (Method::PUT, format!("/files/tree?path={}{}", path.encode(), options.query()), body)
             }
             Self::MakeDir(path, options) => {
                 (Method::POST, format!("/files/mkdir?path={}{}", path.encode(), options.query()), none())

@@ -1,5 +1,6 @@
 //! The agent on this host, spoken to over a Unix socket as the server speaks to it over a port.
 
+mod folder;
 mod terminal;
 
 use std::path::Path;
