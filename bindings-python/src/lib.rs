@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod fork_guard;
 mod listing;
+mod ports;
 mod process;
 mod sandbox;
 mod swarm;
@@ -20,6 +21,8 @@ mod _native {
     use crate::client::Client;
     #[pymodule_export]
     use crate::listing::Listing;
+    #[pymodule_export]
+    use crate::ports::{Forward, Tunnel};
     #[pymodule_export]
     use crate::process::Process;
     #[pymodule_export]

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::client::seconds;
 use crate::error::{invalid, to_py_err};
+use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
 
@@ -180,6 +181,44 @@ impl Sandbox {
             .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {wait}")))?;
         let sandbox = self.sandbox.clone();
         Ok(Call::new(async move { Json::new(&sandbox.network_events(cursor.as_deref(), wait).await?) }))
+    }
+
+    fn ports(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.ports().list().await?) })
+    }
+
+    fn wait_port(&self, py: Python<'_>, port: u16, timeout: f64) -> PyResult<Call> {
+        let (sandbox, patience) = (self.sandbox.clone(), seconds(py, "timeout", timeout)?);
+        Ok(Call::new(async move { sandbox.ports().wait(port, patience).await.map(|()| Nothing) }))
+    }
+
+    fn connect_port(&self, port: u16) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(
+            async move { sandbox.ports().connect(port).await.map(|tunnel| Object(Tunnel::new(tunnel))) },
+        )
+    }
+
+    fn forward_port(&self, port: u16, host: String, local_port: u16) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            let forward = sandbox.ports().forward(port, (host, local_port)).await?;
+            Ok(Object(Forward::new(forward)))
+        })
+    }
+
+    /// The address of a preview.
+    fn preview_url(&self, port: u16, expires_secs: u64) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            let preview = sandbox.ports().preview(port, Duration::from_secs(expires_secs)).await?;
+            Json::new(&preview.url)
+        })
+    }
+
+    fn port_url(&self, py: Python<'_>, port: u16) -> PyResult<String> {
+        self.sandbox.ports().url(port).map_err(|error| to_py_err(py, error))
     }
 
     #[pyo3(signature = (path, offset=None, length=None))]

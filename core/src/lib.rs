@@ -12,6 +12,7 @@ mod named;
 mod network;
 mod output;
 mod pool;
+mod ports;
 mod process;
 mod pty;
 mod retry;
@@ -36,6 +37,7 @@ pub use network::{
 };
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
+pub use ports::{Forward, ListeningPort, Ports, Preview, Tunnel};
 pub use process::{Handle, Process};
 pub use pty::{ExitStatus, Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::files::Files;
 use crate::http::Request;
 use crate::output::OutputEvent;
+use crate::ports::Ports;
 use crate::process::Process;
 
 /// Bytes of each output that `run` collects at most, unless told otherwise.
@@ -156,6 +157,11 @@ impl Sandbox {
     /// Its files.
     pub fn files(&self) -> Files<'_> {
         Files { sandbox: self }
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> Ports<'_> {
+        Ports { sandbox: self }
     }
 
     /// Runs a command to its end. However often the connection is cut, it runs once, and all of its output arrives.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::guest::GuestCall;
 use crate::key::{Keys, require_admin};
+use crate::preview::Previews;
 use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, all_running, running};
 
 /// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
@@ -171,6 +172,8 @@ pub struct Service {
     pub sandboxes: Arc<Sandboxes>,
     /// The keys.
     pub keys: Keys,
+    /// Signs previews.
+    pub previews: Previews,
 }
 
 impl Service {
@@ -259,7 +262,7 @@ impl Service {
                 Ok(Reply::Done)
             }
             Action::Network(id, call) => self.call_network(&caller.project, &id, call).await,
-            Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
+            Action::Guest(id, call) => self.call_guest(&caller.project, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),
             Action::ServerInfo => Ok(Reply::Server(self.server_info())),
             Action::CreateKey(request) => {
@@ -292,13 +295,14 @@ impl Service {
         Ok(Reply::Network(Box::new(info)))
     }
 
-    async fn call_guest(
+    /// Asks something of the guest of a project's machine.
+    pub async fn call_guest(
         &self,
-        caller: &KeyInfo,
+        project: &ProjectId,
         id: &SandboxId,
         call: GuestCall,
     ) -> Result<GuestReply, ErrorBody> {
-        let slot = self.sandboxes.awake(&caller.project, id).await?;
+        let slot = self.sandboxes.awake(project, id).await?;
         let (guest, open_call) = slot.guest()?;
         let is_stream = call.is_stream();
         match guest.send(call.into_request()?).await {

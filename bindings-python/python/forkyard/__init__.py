@@ -5,6 +5,7 @@ import atexit as _atexit
 from . import _native
 from ._async_client import AsyncSandboxClient
 from ._async_listing import AsyncSandboxListing
+from ._async_ports import AsyncForward, AsyncPorts, AsyncTunnel
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
@@ -58,6 +59,7 @@ from ._swarm import (
 )
 from ._sync_client import SandboxClient
 from ._sync_listing import SandboxListing
+from ._sync_ports import Forward, Ports, Tunnel
 from ._sync_process import Process
 from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
@@ -71,6 +73,7 @@ from ._types import (
     ImageInfo,
     KeyInfo,
     KeyScope,
+    ListeningPort,
     OutputEvent,
     OutputStream,
     PoolInfo,
@@ -85,11 +88,14 @@ from ._types import (
 
 __all__ = [
     "AlreadyExists",
+    "AsyncForward",
+    "AsyncPorts",
     "AsyncProcess",
     "AsyncPty",
     "AsyncSandbox",
     "AsyncSandboxClient",
     "AsyncSandboxListing",
+    "AsyncTunnel",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -105,12 +111,14 @@ __all__ = [
     "FileKind",
     "FileNotFound",
     "ForkyardError",
+    "Forward",
     "ImageInfo",
     "ImageNotFound",
     "InternalError",
     "InvalidArgument",
     "KeyInfo",
     "KeyScope",
+    "ListeningPort",
     "NetworkCounters",
     "NetworkEvent",
     "NetworkEventKind",
@@ -127,6 +135,7 @@ __all__ = [
     "PermissionDenied",
     "PoolInfo",
     "PoolNotFound",
+    "Ports",
     "Process",
     "ProcessInfo",
     "ProcessNotFound",
@@ -154,6 +163,7 @@ __all__ = [
     "SwarmTask",
     "TaskStatus",
     "TreeSummary",
+    "Tunnel",
     "Unauthenticated",
     "Unavailable",
     "WhenFull",

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_ports import AsyncPorts
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
 from ._creation import Creation  # sync:
@@ -220,6 +221,11 @@ class AsyncSandbox:
     def status(self) -> SandboxStatus:
         """Where it stood when the server was last asked (`info`, `terminate`)."""
         return self._record.status
+
+    @property
+    def ports(self) -> AsyncPorts:
+        """Its ports: servers in it are reached there."""
+        return AsyncPorts(self._native)
 
     async def info(self) -> SandboxInfo:
         """Its record as it is now."""

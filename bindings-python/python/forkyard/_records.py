@@ -25,6 +25,7 @@ from ._types import (
     ImageInfo,
     KeyInfo,
     KeyScope,
+    ListeningPort,
     PoolInfo,
     ProcessInfo,
     ProcessState,
@@ -156,6 +157,11 @@ def file_info(value: dict[str, Any]) -> FileInfo:
         modified_at=value["modified_at_ms"] / 1000,
         target=value.get("target"),
     )
+
+
+def listening_port(value: dict[str, Any]) -> ListeningPort:
+    """A port that something listens on."""
+    return ListeningPort(port=value["port"], loopback_only=value["loopback_only"])
 
 
 def tree_summary(value: dict[str, Any]) -> TreeSummary:

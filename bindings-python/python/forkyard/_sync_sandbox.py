@@ -14,6 +14,7 @@ from types import TracebackType
 
 from . import _native
 from ._sync_client import SandboxClient
+from ._sync_ports import Ports
 from ._sync_process import Process
 from ._sync_pty import Pty
 from ._network_types import NetworkEvents, NetworkInfo
@@ -218,6 +219,11 @@ class Sandbox:
     def status(self) -> SandboxStatus:
         """Where it stood when the server was last asked (`info`, `terminate`)."""
         return self._record.status
+
+    @property
+    def ports(self) -> Ports:
+        """Its ports: servers in it are reached there."""
+        return Ports(self._native)
 
     def info(self) -> SandboxInfo:
         """Its record as it is now."""

@@ -206,6 +206,20 @@ class FileInfo:
 
 
 @dataclass(frozen=True)
+class ListeningPort:
+    """A TCP port that something in a machine listens on.
+
+    Attributes:
+        port: The port.
+        loopback_only: Whether only the machine itself could reach it over its network; `AsyncPorts` reaches it
+            either way.
+    """
+
+    port: int
+    loopback_only: bool
+
+
+@dataclass(frozen=True)
 class TreeSummary:
     """What a folder that was sent consists of.
 

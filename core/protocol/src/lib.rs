@@ -25,6 +25,9 @@
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
 //! | `GET /files/tree?path=P` | → a folder as a tar stream, its last entry a [`TreeSummary`] or an [`ErrorBody`] in a global header |
 //! | `PUT /files/tree?path=P[&user=U][&parents=true]` | a tar stream → [`TreeSummary`]; over what has the same names, nothing is removed |
+//! | `GET /ports` | → [`PortList`] |
+//! | `GET /tunnels/{port}[?wait_ms=N]` | → 204 once something listens there, waiting at most `wait_ms` (at most 60,000) |
+//! | `POST /tunnels/{port}[?wait_ms=N]` | raw bytes to the port → raw bytes from it, both at once |
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
 //! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
@@ -41,6 +44,7 @@ mod image;
 mod key;
 mod network;
 mod pool;
+mod port;
 mod process;
 mod pty;
 mod query;
@@ -74,6 +78,9 @@ pub use network::{
     NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, link, normal_name,
 };
 pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
+pub use port::{
+    CreatePreview, ListeningPort, MAX_PORT_WAIT_MS, MAX_PREVIEW_SECS, PortList, Preview, validate_port,
+};
 pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
     ProcessSpec, ProcessState, SignalRequest, StdinReply,

@@ -5,11 +5,11 @@ use std::path::Path;
 use schemars::SchemaGenerator;
 
 use crate::{
-    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, ExtendTimeout,
-    FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
-    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox,
-    RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
-    TreeSummary,
+    Capacity, CreateKey, CreatePreview, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus,
+    ExtendTimeout, FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList,
+    NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, PortList, Preview, ProcessInfo, ProcessList,
+    ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo,
+    SignalRequest, SnapshotList, StdinReply, TreeSummary,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -39,6 +39,9 @@ fn schema_now() -> serde_json::Value {
         Pool,
         PoolList,
         PoolSpec,
+        CreatePreview,
+        PortList,
+        Preview,
         ProcessInfo,
         ProcessList,
         ProcessSpec,

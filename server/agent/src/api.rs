@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::file;
 use crate::process::{Limits, Offsets, Processes};
 use crate::reply::{self, Answer, Body, invalid, json, read_json};
+use crate::tunnel;
 
 /// Longest time that one call waits for a process's end, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -74,6 +75,7 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
         (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,
+        (_, ["ports"] | ["tunnels", ..]) => tunnel::route(&method, &segments, &query, request).await,
         (_, ["files", rest @ ..]) => file::route(&agent.config, &method, rest, &query, request).await,
         _ => Err(unknown(&method, &path)),
     }

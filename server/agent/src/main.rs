@@ -17,6 +17,7 @@ mod process;
 mod reply;
 mod session;
 mod tail;
+mod tunnel;
 
 use std::process::ExitCode;
 

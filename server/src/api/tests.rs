@@ -7,6 +7,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::key::Keys;
+use crate::preview::Previews;
 use crate::sandbox::tests::World;
 use crate::store::SqliteStore;
 
@@ -23,7 +24,8 @@ impl Client {
         let keys = Keys::load(Arc::new(store)).await.unwrap();
         let project = ProjectId::parse("prj_1").unwrap();
         let key = keys.create(CreateKey::default(), project).await.unwrap().api_key;
-        let service = Arc::new(Service { sandboxes: world.server().await, keys });
+        let previews = Previews::open(&world.path().join("preview-key")).unwrap();
+        let service = Arc::new(Service { sandboxes: world.server().await, keys, previews });
         let router = router(Api { service, stopping: CancellationToken::new() });
         Self { router, key, _world: world }
     }

@@ -42,6 +42,12 @@ pub enum GuestCall {
     ReadTree(RawPath),
     /// Unpacks a stream into a folder.
     WriteTree(RawPath, WriteOptions, GuestBody),
+    /// Lists the ports that something listens on.
+    ListPorts,
+    /// Waits up to so many milliseconds until something listens on a port.
+    AwaitPort(u16, u64),
+    /// Connects to a port, waiting up to so many milliseconds for something to listen: the body goes there.
+    Tunnel(u16, u64, GuestBody),
     /// Makes a folder.
     MakeDir(RawPath, WriteOptions),
     /// Moves a file or folder, over another if so asked.
@@ -116,6 +122,9 @@ impl GuestCall {
             Self::WriteTree(path, options, body) => {
                 (Method::PUT, format!("/files/tree?path={}{}", path.encode(), options.query()), body)
             }
+            Self::ListPorts => (Method::GET, "/ports".to_owned(), none()),
+            Self::AwaitPort(port, wait) => (Method::GET, format!("/tunnels/{port}?wait_ms={wait}"), none()),
+            Self::Tunnel(port, wait, body) => (Method::POST, format!("/tunnels/{port}?wait_ms={wait}"), body),
             Self::MakeDir(path, options) => {
                 (Method::POST, format!("/files/mkdir?path={}{}", path.encode(), options.query()), none())
             }

@@ -161,6 +161,14 @@ impl Registry {
         })
     }
 
+    /// The project that a machine belongs to.
+    pub fn owner(&self, id: &SandboxId) -> Result<ProjectId, ErrorBody> {
+        let record = self.lock().get(id).map(|slot| slot.record());
+        record.filter(Record::is_taken).map(|record| record.project).ok_or_else(|| {
+            ErrorBody::new(ErrorCode::NotFound, format!("there is no sandbox {id}")).about(Resource::Sandbox)
+        })
+    }
+
     /// One page of a project's machines, newest first.
     pub fn list(&self, project: &ProjectId, filter: &ListFilter) -> SandboxPage {
         let mut found: Vec<Sandbox> = self
