@@ -35,11 +35,16 @@
 mod client;
 mod error;
 mod files;
+mod folder;
 mod http;
+mod listing;
+mod named;
 mod network;
 mod output;
 mod pool;
+mod ports;
 mod process;
+mod pty;
 mod retry;
 pub mod runtime;
 mod sandbox;
@@ -53,14 +58,18 @@ pub use client::{
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
+pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;
+pub use listing::{SandboxFilter, SandboxListing};
 pub use network::{
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
     NetworkProtocol, NetworkVerdict,
 };
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
+pub use ports::{Forward, ListeningPort, Ports, Preview, Tunnel};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
+pub use pty::{Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{

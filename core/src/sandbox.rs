@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use forkyard_protocol::ProcessInfo;
-use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec};
+use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec, PtySpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
 
@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::files::Files;
 use crate::http::Request;
 use crate::output::OutputEvent;
+use crate::ports::Ports;
 use crate::process::Process;
 
 /// Bytes of each output that `run` collects at most, unless told otherwise.
@@ -60,6 +61,18 @@ impl Command {
     pub fn new(program: impl Into<String>) -> Self {
         let spec = ProcessSpec { command: program.into(), ..ProcessSpec::default() };
         Self { spec, stdin: None, kill_on_cancel: true }
+    }
+
+    /// The account's shell: for [`Sandbox::pty`] alone.
+    pub fn shell() -> Self {
+        Self::new("")
+    }
+
+    /// Runs it on a terminal, where all that it writes is standard output, and what it is given as standard input is typed.
+    #[must_use]
+    pub fn terminal(mut self, terminal: PtySpec) -> Self {
+        self.spec.pty = Some(terminal);
+        self
     }
 
     /// Adds arguments.
@@ -146,6 +159,11 @@ impl Sandbox {
         Files { sandbox: self }
     }
 
+    /// Its ports.
+    pub fn ports(&self) -> Ports<'_> {
+        Ports { sandbox: self }
+    }
+
     /// Runs a command to its end. However often the connection is cut, it runs once, and all of its output arrives.
     pub async fn run(&self, command: Command) -> Result<CommandResult> {
         self.run_with(command, |_| {}).await
@@ -160,7 +178,7 @@ impl Sandbox {
         let limit = command.spec.timeout_ms.map(Duration::from_millis);
         let deadline = limit.map(|limit| Instant::now() + limit + ANSWER_SLACK);
         let kill = command.kill_on_cancel;
-        let stdin = command.stdin.clone();
+        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
         let mut process = Process::attach_new(self, command.spec)?;
         let guard = KillOnDrop { process: kill.then(|| process.handle()) };
         let collect = async {
@@ -169,7 +187,7 @@ impl Sandbox {
                 // A process that ends without reading all of its input is no failure of the call.
                 let handle = process.handle();
                 let (written, collected) =
-                    tokio::join!(handle.write_all_and_close(stdin), collect(&mut process, &mut on_output));
+                    tokio::join!(handle.write(stdin, close), collect(&mut process, &mut on_output));
                 if let Err(error) = written {
                     tracing::debug!(%error, "standard input was not read whole");
                 }
@@ -192,12 +210,12 @@ impl Sandbox {
     /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it. If the future
     /// is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
     pub async fn start(&self, command: Command) -> Result<Process> {
-        let stdin = command.stdin.clone();
+        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
         let mut process = Process::attach_new(self, command.spec)?;
         let guard = KillOnDrop { process: command.kill_on_cancel.then(|| process.handle()) };
         process.started().await?;
         if let Some(stdin) = stdin {
-            process.handle().write_all_and_close(stdin).await?;
+            process.handle().write(stdin, close).await?;
         }
         guard.disarm();
         Ok(process)

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use forkyard_protocol::{
     ErrorBody, ErrorCode, GuestFiles, GuestHealth, MissingFiles, ProcessId, Query, SignalRequest,
+    validate_writer,
 };
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use crate::file;
 use crate::given::Given;
 use crate::process::{Limits, Offsets, Processes};
 use crate::reply::{self, Answer, Body, invalid, json, read_json};
+use crate::tunnel;
 
 /// Longest time that one call waits for a process's end, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -88,6 +90,7 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
         (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,
+        (_, ["ports"] | ["tunnels", ..]) => tunnel::route(&method, &segments, &query, request).await,
         (_, ["files", rest @ ..]) => file::route(&agent.config, &method, rest, &query, request).await,
         _ => Err(unknown(&method, &path)),
     }
@@ -129,10 +132,17 @@ async fn processes(
             process.signal(signal)?;
             json(&process.info())
         }
+        (&Method::POST, [id, "resize"]) => {
+            let process = find(id)?;
+            process.resize(read_json(request.into_body()).await?)?;
+            json(&process.info())
+        }
         (&Method::PUT, [id, "stdin"]) => {
             let process = find(id)?;
-            let offset = query.number("offset", 0)?;
-            json(&process.write_stdin(offset, query.flag("close")?, request.into_body()).await?)
+            let (offset, writer) = (query.number("offset", 0)?, query.text("writer")?);
+            writer.map_or(Ok(()), validate_writer)?;
+            let (writer, close) = (writer.unwrap_or_default(), query.flag("close")?);
+            json(&process.write_stdin(writer, offset, close, request.into_body()).await?)
         }
         _ => Err(unknown(method, request.uri().path())),
     }

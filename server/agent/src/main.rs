@@ -18,6 +18,7 @@ mod process;
 mod reply;
 mod session;
 mod tail;
+mod tunnel;
 
 use std::process::ExitCode;
 

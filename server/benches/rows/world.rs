@@ -15,6 +15,7 @@ use forkyard_server::http_server;
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::key::Keys;
 use forkyard_server::network::{NetworkSettings, given_to_guests};
+use forkyard_server::preview::Previews;
 use forkyard_server::quota::HostBudget;
 use forkyard_server::sandbox::{Sandboxes, Settings, Slot};
 use forkyard_server::store::SqliteStore;
@@ -91,7 +92,8 @@ impl World {
         let key = keys.create(request, project).await.map_err(words)?.api_key;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(words)?;
         let url = format!("http://{}", listener.local_addr().map_err(words)?);
-        let service = Arc::new(Service { sandboxes, keys });
+        let previews = Previews::open(&dir.path().join("preview-key")).map_err(words)?;
+        let service = Arc::new(Service { sandboxes, keys, previews });
         let stopping = CancellationToken::new();
         let api = Api { service: service.clone(), stopping: stopping.clone() };
         tokio::spawn(http_server::serve(listener, router(api), stopping.clone()));
