@@ -7,8 +7,8 @@ pub use forkyard_protocol::{PtySize, PtySpec};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::output::OutputEvent;
-use crate::process::{Handle, Process};
-use crate::sandbox::{Command, Sandbox};
+use crate::process::{ExitStatus, Handle, Process};
+use crate::sandbox::{Command, ProcessInfo, Sandbox};
 
 /// A terminal in a machine, and a place in what it shows. Dropping this value leaves it running for others to attach to.
 pub struct Pty {
