@@ -246,7 +246,7 @@ pub struct ProcessInfo {
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, exit } = info;
+        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, pty: _, exit } = info;
         Self {
             id: id.to_string(),
             pid,

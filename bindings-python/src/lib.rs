@@ -4,6 +4,7 @@ mod call;
 mod client;
 mod error;
 mod fork_guard;
+mod listing;
 mod process;
 mod sandbox;
 mod swarm;
@@ -17,6 +18,8 @@ mod _native {
     use crate::call::Call;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::listing::Listing;
     #[pymodule_export]
     use crate::process::Process;
     #[pymodule_export]

@@ -97,6 +97,15 @@ impl Sandbox {
         ))
     }
 
+    /// Starts a command on a terminal; `terminal` is the wire's JSON.
+    fn pty(&self, py: Python<'_>, spec: Spec, terminal: &str) -> PyResult<Call> {
+        let terminal = serde_json::from_str(terminal).map_err(|error| invalid(py, error.to_string()))?;
+        let (sandbox, command) = (self.sandbox.clone(), spec.into_command(py)?.terminal(terminal));
+        Ok(Call::new(
+            async move { sandbox.start(command).await.map(|process| Object(Process::new(process))) },
+        ))
+    }
+
     fn process(&self, py: Python<'_>, process_id: &str) -> PyResult<Process> {
         self.sandbox.process(process_id).map(Process::new).map_err(|error| to_py_err(py, error))
     }
@@ -131,6 +140,11 @@ impl Sandbox {
     fn resume(&self) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move { Json::new(&sandbox.resume().await?) })
+    }
+
+    fn extend_timeout(&self, timeout_secs: u64) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.extend_timeout(timeout_secs).await?) })
     }
 
     fn restore(&self, snapshot_id: String) -> Call {

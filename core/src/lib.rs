@@ -6,10 +6,13 @@ mod client;
 mod error;
 mod files;
 mod http;
+mod listing;
+mod named;
 mod network;
 mod output;
 mod pool;
 mod process;
+mod pty;
 mod retry;
 pub mod runtime;
 mod sandbox;
@@ -24,6 +27,7 @@ pub use client::{
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
 pub use forkyard_protocol::InvalidId;
+pub use listing::{SandboxFilter, SandboxListing};
 pub use network::{
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
     NetworkProtocol, NetworkVerdict,
@@ -31,6 +35,7 @@ pub use network::{
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
+pub use pty::{Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 pub use forkyard_protocol::{ExitStatus, ProcessState};
-use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, SignalRequest, StdinReply};
+use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, PtySize, SignalRequest, StdinReply};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::Method;
@@ -36,8 +36,16 @@ pub struct Process {
 pub struct Handle {
     sandbox: Sandbox,
     id: ProcessId,
-    /// How much of standard input was written; held while a call writes, so that two do not overlap.
-    stdin: Arc<Mutex<u64>>,
+    /// Held while a call writes, so that two do not overlap.
+    writer: Arc<Mutex<Writer>>,
+}
+
+/// Under which name standard input is written, and how much was. Each handle has a name of its own, so that several programs
+/// can write to one process.
+#[derive(Default)]
+struct Writer {
+    name: String,
+    offset: u64,
 }
 
 impl Process {
@@ -51,7 +59,7 @@ impl Process {
     }
 
     pub(crate) fn existing(sandbox: &Sandbox, id: ProcessId) -> Self {
-        let handle = Handle { sandbox: sandbox.clone(), id, stdin: Arc::default() };
+        let handle = Handle { sandbox: sandbox.clone(), id, writer: Arc::default() };
         Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0 }
     }
 
@@ -98,6 +106,12 @@ impl Process {
         }
     }
 
+    /// Lets go of its output, which [`Process::next`] takes up again where it was.
+    pub fn detach(&mut self) {
+        self.stream = None;
+        self.progress.reconnect();
+    }
+
     /// Connects to its output, and starts it where that is still to be done.
     pub(crate) async fn started(&mut self) -> Result<()> {
         if self.stream.is_some() {
@@ -133,7 +147,15 @@ impl Handle {
         self.call(&Request::new(Method::GET, self.path(""))).await
     }
 
-    /// Sends a signal to its process group; 9 to everything that it started.
+    /// Changes the size of its terminal.
+    pub async fn resize(&self, size: PtySize) -> Result<()> {
+        size.validate()?;
+        let request = Request::new(Method::POST, self.path("/resize")).json(&size)?;
+        self.call::<ProcessInfo>(&request).await.map(drop)
+    }
+
+    /// Sends a signal to its process group or, where it has a terminal, to the one in the foreground there; 9 to everything that
+    /// it started.
     pub async fn signal(&self, signal: i32) -> Result<()> {
         let request = Request::new(Method::POST, self.path("/signal")).json(&SignalRequest { signal })?;
         self.call::<ProcessInfo>(&request).await.map(drop)
@@ -155,20 +177,22 @@ impl Handle {
         self.write(Bytes::new(), true).await
     }
 
-    pub(crate) async fn write_all_and_close(&self, data: Bytes) -> Result<()> {
-        self.write(data, true).await
-    }
-
-    async fn write(&self, mut data: Bytes, close: bool) -> Result<()> {
-        let mut offset = self.stdin.lock().await;
+    pub(crate) async fn write(&self, mut data: Bytes, close: bool) -> Result<()> {
+        let mut writer = self.writer.lock().await;
+        // What became of an earlier call that was given up is not known: as another writer none of this is taken for a part of it.
+        let (mut name, mut offset) = (std::mem::take(&mut writer.name), writer.offset);
+        if name.is_empty() {
+            (name, offset) = (ulid::Ulid::generate().to_string(), 0);
+        }
         loop {
             let piece = data.split_to(data.len().min(STDIN_PIECE));
             let last = data.is_empty();
-            let path = self.path(&format!("/stdin?offset={}&close={}", *offset, close && last));
-            let mut request = Request::new(Method::PUT, path);
+            let path = format!("/stdin?offset={offset}&close={}&writer={name}", close && last);
+            let mut request = Request::new(Method::PUT, self.path(&path));
             request.body = piece;
-            *offset = self.call::<StdinReply>(&request).await?.offset;
+            offset = self.call::<StdinReply>(&request).await?.offset;
             if last {
+                *writer = Writer { name, offset };
                 return Ok(());
             }
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use forkyard_protocol::ProcessInfo;
-use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec};
+use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec, PtySpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
 
@@ -60,6 +60,18 @@ impl Command {
     pub fn new(program: impl Into<String>) -> Self {
         let spec = ProcessSpec { command: program.into(), ..ProcessSpec::default() };
         Self { spec, stdin: None, kill_on_cancel: true }
+    }
+
+    /// The account's shell: for [`Sandbox::pty`] alone.
+    pub fn shell() -> Self {
+        Self::new("")
+    }
+
+    /// Runs it on a terminal, where all that it writes is standard output, and what it is given as standard input is typed.
+    #[must_use]
+    pub fn terminal(mut self, terminal: PtySpec) -> Self {
+        self.spec.pty = Some(terminal);
+        self
     }
 
     /// Adds arguments.
@@ -160,7 +172,7 @@ impl Sandbox {
         let limit = command.spec.timeout_ms.map(Duration::from_millis);
         let deadline = limit.map(|limit| Instant::now() + limit + ANSWER_SLACK);
         let kill = command.kill_on_cancel;
-        let stdin = command.stdin.clone();
+        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
         let mut process = Process::attach_new(self, command.spec)?;
         let guard = KillOnDrop { process: kill.then(|| process.handle()) };
         let collect = async {
@@ -169,7 +181,7 @@ impl Sandbox {
                 // A process that ends without reading all of its input is no failure of the call.
                 let handle = process.handle();
                 let (written, collected) =
-                    tokio::join!(handle.write_all_and_close(stdin), collect(&mut process, &mut on_output));
+                    tokio::join!(handle.write(stdin, close), collect(&mut process, &mut on_output));
                 if let Err(error) = written {
                     tracing::debug!(%error, "standard input was not read whole");
                 }
@@ -192,12 +204,12 @@ impl Sandbox {
     /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it. If the future
     /// is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
     pub async fn start(&self, command: Command) -> Result<Process> {
-        let stdin = command.stdin.clone();
+        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
         let mut process = Process::attach_new(self, command.spec)?;
         let guard = KillOnDrop { process: command.kill_on_cancel.then(|| process.handle()) };
         process.started().await?;
         if let Some(stdin) = stdin {
-            process.handle().write_all_and_close(stdin).await?;
+            process.handle().write(stdin, close).await?;
         }
         guard.disarm();
         Ok(process)

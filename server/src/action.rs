@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool, PoolId, PoolList,
-    PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList, SandboxPage,
-    SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
+    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ExtendTimeout,
+    ForkSandbox, ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool,
+    PoolId, PoolList, PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList,
+    SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -61,6 +61,8 @@ pub enum Action {
     SuspendSandbox(SandboxId),
     /// Lets a suspended machine go on.
     ResumeSandbox(SandboxId),
+    /// Gives a machine another idle time-out.
+    ExtendTimeout(SandboxId, ExtendTimeout),
     /// Puts a machine back to where a snapshot stands.
     RestoreSandbox(SandboxId, RestoreSandbox),
     /// Shows a snapshot, waiting at most so long for it to be made.
@@ -219,6 +221,10 @@ impl Service {
             }
             Action::ResumeSandbox(id) => {
                 Ok(Reply::Sandbox(Box::new(self.sandboxes.resume(&caller.project, &id).await?)))
+            }
+            Action::ExtendTimeout(id, request) => {
+                let changed = self.sandboxes.extend_timeout(&caller.project, &id, &request).await?;
+                Ok(Reply::Sandbox(Box::new(changed)))
             }
             Action::RestoreSandbox(id, RestoreSandbox { snapshot_id }) => {
                 let restored = self.sandboxes.restore(&caller.project, &id, &snapshot_id).await?;

@@ -4,7 +4,9 @@ import atexit as _atexit
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_listing import AsyncSandboxListing
 from ._async_process import AsyncProcess
+from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
 from ._errors import (
     AlreadyExists,
@@ -55,7 +57,9 @@ from ._swarm import (
     swarm_sync,
 )
 from ._sync_client import SandboxClient
+from ._sync_listing import SandboxListing
 from ._sync_process import Process
+from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
 from ._types import (
     Capacity,
@@ -72,6 +76,7 @@ from ._types import (
     PoolInfo,
     ProcessInfo,
     ProcessState,
+    PtySize,
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
@@ -80,8 +85,10 @@ from ._types import (
 __all__ = [
     "AlreadyExists",
     "AsyncProcess",
+    "AsyncPty",
     "AsyncSandbox",
     "AsyncSandboxClient",
+    "AsyncSandboxListing",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -123,12 +130,15 @@ __all__ = [
     "ProcessInfo",
     "ProcessNotFound",
     "ProcessState",
+    "Pty",
+    "PtySize",
     "QuotaExceeded",
     "RateLimited",
     "RetentionPolicy",
     "Sandbox",
     "SandboxClient",
     "SandboxInfo",
+    "SandboxListing",
     "SandboxLost",
     "SandboxNotFound",
     "SandboxStatus",

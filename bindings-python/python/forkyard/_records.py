@@ -28,6 +28,7 @@ from ._types import (
     PoolInfo,
     ProcessInfo,
     ProcessState,
+    PtySize,
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
@@ -127,6 +128,7 @@ def exit_status(value: dict[str, Any]) -> ExitStatus:
 def process_info(value: dict[str, Any]) -> ProcessInfo:
     """A process's record."""
     ended = value.get("exit")
+    size = value.get("pty")
     return ProcessInfo(
         id=value["id"],
         pid=value["pid"],
@@ -135,6 +137,7 @@ def process_info(value: dict[str, Any]) -> ProcessInfo:
         state=ProcessState(value["state"]),
         started_at=value["started_at_ms"] / 1000,
         exit=None if ended is None else exit_status(ended),
+        pty=None if size is None else PtySize(**size),
     )
 
 

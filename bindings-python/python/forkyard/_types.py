@@ -122,6 +122,14 @@ class ExitStatus:
 
 
 @dataclass(frozen=True)
+class PtySize:
+    """The size of a terminal in characters."""
+
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
 class ProcessInfo:
     """A process, running or ended.
 
@@ -133,6 +141,7 @@ class ProcessInfo:
         state: Whether it runs.
         started_at: When it started, by the machine's clock.
         exit: How it ended; None while it runs.
+        pty: The size of its terminal; None where it has none.
     """
 
     id: str
@@ -142,6 +151,7 @@ class ProcessInfo:
     state: ProcessState
     started_at: float
     exit: ExitStatus | None
+    pty: PtySize | None
 
 
 @dataclass(frozen=True)

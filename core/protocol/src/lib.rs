@@ -14,7 +14,8 @@
 //! | `GET /processes/{id}[?wait_ms=N]` | → [`ProcessInfo`], at the latest after `wait_ms` (at most 60,000), earlier once it has ended |
 //! | `GET /processes/{id}/output[?stdout=N&stderr=N]` | → stream of [`Frame`]s from these offsets |
 //! | `POST /processes/{id}/signal` | [`SignalRequest`] → [`ProcessInfo`] |
-//! | `PUT /processes/{id}/stdin?offset=N[&close=true]` | raw bytes → [`StdinReply`]; bytes before the process's own offset are skipped, a gap is refused |
+//! | `POST /processes/{id}/resize` | [`PtySize`] → [`ProcessInfo`] |
+//! | `PUT /processes/{id}/stdin?offset=N[&close=true][&writer=W]` | raw bytes → [`StdinReply`]; bytes before this writer's own offset are skipped, a gap is refused |
 //! | `GET /files?path=P` | → raw bytes; `Range: bytes=…` (one range) → 206 with `Content-Range`; 416 beyond the end |
 //! | `PUT /files?path=P[&mode=0644][&user=U][&parents=true]` | raw bytes → [`FileStat`]; written beside, synced, renamed |
 //! | `DELETE /files?path=P[&recursive=true]` | → 204 |
@@ -39,6 +40,7 @@ mod key;
 mod network;
 mod pool;
 mod process;
+mod pty;
 mod query;
 mod retention;
 mod sandbox;
@@ -46,6 +48,7 @@ mod sandbox;
 mod schema;
 mod server;
 mod snapshot;
+mod timeout;
 
 pub use agent::{
     ECHO_LEN, GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble, echo,
@@ -72,6 +75,7 @@ pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
     ProcessSpec, ProcessState, SignalRequest, StdinReply,
 };
+pub use pty::{MAX_HANGUP_MS, MAX_PTY_SIDE, PtySize, PtySpec, validate_writer};
 pub use query::Query;
 pub use retention::{MAX_AGE_SECS, RetentionPolicy, WhenFull};
 pub use sandbox::{
@@ -83,6 +87,7 @@ pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, RestoreSandbox, SandboxList, Snapshot,
     SnapshotList, SnapshotStatus,
 };
+pub use timeout::ExtendTimeout;
 
 /// Largest JSON body that server and agent accept, in bytes.
 pub const MAX_JSON_BODY: usize = 1024 * 1024;

@@ -5,9 +5,9 @@ use std::path::Path;
 use schemars::SchemaGenerator;
 
 use crate::{
-    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
-    FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
-    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox,
+    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, ExtendTimeout,
+    FileList, FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
+    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox,
     RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
 };
 
@@ -24,6 +24,7 @@ fn schema_now() -> serde_json::Value {
         CreatedKey,
         ErrorReply,
         ExitStatus,
+        ExtendTimeout,
         FileList,
         FileStat,
         ForkSandbox,
@@ -40,6 +41,7 @@ fn schema_now() -> serde_json::Value {
         ProcessInfo,
         ProcessList,
         ProcessSpec,
+        PtySize,
         RestoreSandbox,
         RetentionPolicy,
         Sandbox,

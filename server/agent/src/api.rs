@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forkyard_protocol::{ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, SignalRequest};
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, SignalRequest, validate_writer,
+};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -113,10 +115,17 @@ async fn processes(
             process.signal(signal)?;
             json(&process.info())
         }
+        (&Method::POST, [id, "resize"]) => {
+            let process = find(id)?;
+            process.resize(read_json(request.into_body()).await?)?;
+            json(&process.info())
+        }
         (&Method::PUT, [id, "stdin"]) => {
             let process = find(id)?;
-            let offset = query.number("offset", 0)?;
-            json(&process.write_stdin(offset, query.flag("close")?, request.into_body()).await?)
+            let (offset, writer) = (query.number("offset", 0)?, query.text("writer")?);
+            writer.map_or(Ok(()), validate_writer)?;
+            let (writer, close) = (writer.unwrap_or_default(), query.flag("close")?);
+            json(&process.write_stdin(writer, offset, close, request.into_body()).await?)
         }
         _ => Err(unknown(method, request.uri().path())),
     }

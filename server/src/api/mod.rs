@@ -12,6 +12,8 @@ mod relay;
 mod request;
 mod sandboxes;
 mod snapshots;
+mod terminals;
+mod timeout;
 
 use std::sync::Arc;
 
@@ -71,6 +73,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(timeout::extend_timeout))
         .routes(routes!(snapshots::create))
         .routes(routes!(snapshots::fork))
         .routes(routes!(snapshots::suspend))
@@ -87,6 +90,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
         .routes(routes!(processes::signal))
+        .routes(routes!(terminals::resize))
         .routes(routes!(processes::stdin))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::stat))

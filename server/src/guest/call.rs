@@ -1,4 +1,4 @@
-use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessSpec, RawPath, SignalRequest};
+use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessSpec, PtySize, RawPath, SignalRequest};
 use http::{Method, Request, header};
 
 use super::{GuestBody, full};
@@ -24,8 +24,10 @@ pub enum GuestCall {
     Output(ProcessId, Offsets),
     /// Sends a signal.
     Signal(ProcessId, SignalRequest),
-    /// Writes to a process's standard input from this offset on, and perhaps closes it.
-    Stdin(ProcessId, u64, bool, GuestBody),
+    /// Changes the size of a process's terminal.
+    Resize(ProcessId, PtySize),
+    /// Writes to a process's standard input.
+    Stdin(ProcessId, StdinPlace, GuestBody),
     /// Reads a file, or the `Range` of it.
     ReadFile(RawPath, Option<header::HeaderValue>),
     /// Replaces a file.
@@ -40,6 +42,17 @@ pub enum GuestCall {
     MakeDir(RawPath, WriteOptions),
     /// Moves a file or folder, over another if so asked.
     MoveFile(RawPath, RawPath, bool),
+}
+
+/// Where standard input is written on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StdinPlace {
+    /// Bytes that the writer sent before.
+    pub offset: u64,
+    /// Who writes; checked.
+    pub writer: Option<String>,
+    /// Whether it is closed afterwards.
+    pub close: bool,
 }
 
 /// How a file or folder is made.
@@ -71,8 +84,9 @@ impl GuestCall {
             Self::GetProcess(id, wait) => (Method::GET, format!("/processes/{id}?wait_ms={wait}"), none()),
             Self::Output(id, at) => (Method::GET, format!("/processes/{id}/output?{}", at.query()), none()),
             Self::Signal(id, signal) => (Method::POST, format!("/processes/{id}/signal"), json(&signal)?),
-            Self::Stdin(id, offset, close, body) => {
-                (Method::PUT, format!("/processes/{id}/stdin?offset={offset}&close={close}"), body)
+            Self::Resize(id, size) => (Method::POST, format!("/processes/{id}/resize"), json(&size)?),
+            Self::Stdin(id, place, body) => {
+                (Method::PUT, format!("/processes/{id}/stdin?{}", place.query()), body)
             }
             Self::ReadFile(path, range) => {
                 let mut request = build(Method::GET, &format!("/files?path={}", path.encode()), none())?;
@@ -110,6 +124,13 @@ impl GuestCall {
 impl Offsets {
     fn query(self) -> String {
         format!("stdout={}&stderr={}", self.stdout, self.stderr)
+    }
+}
+
+impl StdinPlace {
+    fn query(&self) -> String {
+        let writer = self.writer.as_ref().map(|writer| format!("&writer={writer}")).unwrap_or_default();
+        format!("offset={}&close={}{writer}", self.offset, self.close)
     }
 }
 
@@ -176,5 +197,10 @@ mod tests {
         assert!(start.is_stream());
         assert_eq!(target(start), "POST /processes?attach=true&stdout=5&stderr=7");
         assert!(!GuestCall::StartProcess(Box::default(), None).is_stream());
+        let place = StdinPlace { offset: 3, writer: Some("w".into()), close: false };
+        assert_eq!(
+            target(GuestCall::Stdin(id(), place, full(Vec::new()))),
+            "PUT /processes/prc_1/stdin?offset=3&close=false&writer=w"
+        );
     }
 }

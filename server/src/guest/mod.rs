@@ -20,7 +20,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use self::call::{GuestCall, Offsets, WriteOptions};
+pub use self::call::{GuestCall, Offsets, StdinPlace, WriteOptions};
 use self::session::ClockReading;
 pub use self::stream::WholeEnvelopes;
 use crate::clock::now_ns;

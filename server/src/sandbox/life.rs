@@ -144,9 +144,9 @@ impl Sandboxes {
         machine: Arc<dyn Machine>,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Result<Phase, End> {
-        let view = slot.record().view;
-        let patience = Duration::from_secs(view.timeout_secs);
         loop {
+            let view = slot.record().view;
+            let patience = Duration::from_secs(view.timeout_secs);
             let order = tokio::select! {
                 reason = machine.exited() => return Err(self.kill(slot, machine.as_ref(), End::Failed(reason)).await),
                 reason = slot.stopped() => return Err(self.kill(slot, machine.as_ref(), End::Terminated(reason)).await),
@@ -170,6 +170,10 @@ impl Sandboxes {
             };
             match &order.wish {
                 Wish::Resume => order.answer(Ok(())),
+                Wish::SetTimeout(secs) => {
+                    let outcome = self.change_timeout(slot, *secs).await;
+                    order.answer(outcome);
+                }
                 Wish::Suspend => {
                     let outcome = self.put_to_disk(slot, machine.as_ref()).await;
                     let is_suspended = outcome.is_ok();

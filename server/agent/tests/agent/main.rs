@@ -1,5 +1,7 @@
 //! The agent on this host, spoken to over a Unix socket as the server speaks to it over a port.
 
+mod terminal;
+
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -28,8 +30,10 @@ type Session = SendRequest<Full<Bytes>>;
 impl Agent {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_forkyard-agent"))
-            .args(["--listen".as_ref(), dir.path().join("agent").as_os_str()])
+        // Ctrl-C as in a guest: what a shell starts in the background ignores it, and so would all that the agent starts.
+        let child = Command::new("env")
+            .args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_forkyard-agent"), "--listen"])
+            .arg(dir.path().join("agent"))
             .spawn()
             .unwrap();
         Self { child, dir }
