@@ -2,7 +2,6 @@
 //! any of them types; it outlives their connections and is found again by its id.
 
 use bytes::Bytes;
-use forkyard_protocol::{ExitStatus, ProcessInfo};
 pub use forkyard_protocol::{PtySize, PtySpec};
 
 use crate::error::{Error, ErrorCode, Result};
