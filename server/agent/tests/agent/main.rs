@@ -31,9 +31,9 @@ type Session = SendRequest<Full<Bytes>>;
 impl Agent {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Ctrl-C as in a guest: what a shell starts in the background ignores it, and so would all that the agent starts.
+        // Signals as in a guest: what is started in the background ignores some, and so would all that the agent starts.
         let child = Command::new("env")
-            .args(["--default-signal=INT,QUIT", env!("CARGO_BIN_EXE_forkyard-agent"), "--listen"])
+            .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_forkyard-agent"), "--listen"])
             .arg(dir.path().join("agent"))
             .spawn()
             .unwrap();
