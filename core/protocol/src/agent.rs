@@ -135,6 +135,9 @@ pub struct GuestHealth {
     pub processes: u32,
     /// Seconds since the guest's kernel started.
     pub uptime_secs: u64,
+    /// The guest's uptime in nanoseconds, as the last thing before the answer. Agents of earlier versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ns: Option<u64>,
 }
 
 #[cfg(test)]

@@ -43,10 +43,12 @@ impl Agent {
     }
 
     fn health(&self) -> Answer {
+        let (processes, uptime_ns) = (self.processes.running(), clock::uptime_ns());
         json(&GuestHealth {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            processes: self.processes.running(),
-            uptime_secs: clock::uptime_ns() / 1_000_000_000,
+            processes,
+            uptime_secs: uptime_ns / 1_000_000_000,
+            uptime_ns: Some(uptime_ns),
         })
     }
 }
