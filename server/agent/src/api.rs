@@ -72,7 +72,12 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["health"]) => agent.health(),
         (&Method::POST, ["configure"]) => {
             let config = read_json(request.into_body()).await?;
-            agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed))?;
+            let applying = agent.clone();
+            // It waits for the network card.
+            let applied = tokio::task::spawn_blocking(move || {
+                applying.config.apply(config, applying.owns_system.load(Ordering::Relaxed))
+            });
+            applied.await.map_err(|error| reply::internal(&error))??;
             agent.health()
         }
         (&Method::POST, ["given"]) => {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use forkyard_protocol::link;
 
@@ -50,6 +51,11 @@ enum Card {
     Used(u32),
 }
 
+/// How long the kernel may take to notice a cable.
+const CABLE_NOTICED_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is asked.
+const CABLE_LOOK: Duration = Duration::from_millis(1);
+
 static CARD_NOW: Mutex<Card> = Mutex::new(Card::Untouched);
 
 /// Does all that can be done before it is known whether the machine gets a network.
@@ -75,6 +81,7 @@ pub fn set(up: bool) -> io::Result<()> {
         Card::Prepared(index) => {
             Netlink::open(None)?.ask(&routes(index))?;
             *card = Card::Used(index);
+            await_cable();
             return Ok(());
         }
         Card::Used(index) => {
@@ -88,8 +95,21 @@ pub fn set(up: bool) -> io::Result<()> {
     if up {
         netlink.ask(&addresses(index))?;
         netlink.ask(&routes(index))?;
+        await_cable();
     }
     Ok(())
+}
+
+/// Waits until the kernel has noticed that the cable was put in, which the host did a moment ago: until then its routes are dead,
+/// and what a program sends fails. Where nobody put it in, the network is down, as it would be anyway.
+fn await_cable() {
+    let deadline = Instant::now() + CABLE_NOTICED_WITHIN;
+    let is_up =
+        || fs::read_to_string(Path::new(CARD).join("operstate")).is_ok_and(|state| state.trim() == "up");
+    while !is_up() && Instant::now() < deadline {
+        // The file tells nobody that it changed.
+        std::thread::sleep(CABLE_LOOK);
+    }
 }
 
 /// The card's index. Before it is used for the first time.
