@@ -87,7 +87,12 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
             let owns_system = agent.owns_system.load(Ordering::Relaxed);
             json(&MissingFiles { missing: if owns_system { agent.given.take(files)? } else { Vec::new() } })
         }
-        (&Method::POST, ["network", "reset"]) => agent.config.reset_network().and_then(|()| agent.health()),
+        (&Method::POST, ["network", "reset"]) => {
+            let resetting = agent.clone();
+            let reset = tokio::task::spawn_blocking(move || resetting.config.reset_network());
+            reset.await.map_err(|error| reply::internal(&error))??;
+            agent.health()
+        }
         (&Method::POST, ["network", "prepare"]) => {
             if agent.owns_system.load(Ordering::Relaxed) {
                 Config::prepare_network()?;
