@@ -157,6 +157,7 @@ async fn ports_are_reached_by_those_who_may() {
     previews(&world, &sandbox).await;
     tunnels(&sandbox).await;
     forwards(&sandbox).await;
+    sandbox.terminate().await.unwrap();
 }
 
 async fn pages(world: &World, sandbox: &Sandbox) {
