@@ -66,6 +66,7 @@ pub fn prepare() -> io::Result<()> {
         let netlink = Netlink::open(None)?;
         netlink.ask(&[set_link(index, true)])?;
         netlink.ask(&addresses(index))?;
+        await_cable();
         *card = Card::Prepared(index);
     }
     Ok(())
@@ -100,12 +101,16 @@ pub fn set(up: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until the kernel has noticed that the cable was put in, which the host did a moment ago: until then its routes are dead,
-/// and what a program sends fails. Where nobody put it in, the network is down, as it would be anyway.
+/// Waits until the kernel has noticed that the cable is in, where the host put it in a moment ago: until then its routes are dead,
+/// and what a program sends fails. Where it is out, the network is down, as it would be anyway.
 fn await_cable() {
     let deadline = Instant::now() + CABLE_NOTICED_WITHIN;
-    let is_up =
-        || fs::read_to_string(Path::new(CARD).join("operstate")).is_ok_and(|state| state.trim() == "up");
+    let says = |file: &str, what: &str| {
+        fs::read_to_string(Path::new(CARD).join(file)).is_ok_and(|text| text.trim() == what)
+    };
+    // Linux notes a cable that was in before the card was up only a second after the last change. Since 6.8 it does so at once
+    // for who reads `carrier`.
+    let is_up = || says("carrier", "1") && says("operstate", "up");
     while !is_up() && Instant::now() < deadline {
         // The file tells nobody that it changed.
         std::thread::sleep(CABLE_LOOK);
