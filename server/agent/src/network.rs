@@ -46,7 +46,11 @@ const CONNECTED: u32 = 0b1011_0011_1110;
 enum Card {
     Untouched,
     /// It is up under this index and has its addresses. No route leads to it, not even to its own subnet: nothing can be sent.
-    Prepared(u32),
+    Prepared {
+        index: u32,
+        /// Whether the kernel has noticed its cable.
+        is_plugged: bool,
+    },
     /// It has, or had, its routes.
     Used(u32),
 }
@@ -66,8 +70,7 @@ pub fn prepare() -> io::Result<()> {
         let netlink = Netlink::open(None)?;
         netlink.ask(&[set_link(index, true)])?;
         netlink.ask(&addresses(index))?;
-        await_cable();
-        *card = Card::Prepared(index);
+        *card = Card::Prepared { index, is_plugged: await_cable() };
     }
     Ok(())
 }
@@ -77,12 +80,14 @@ pub fn prepare() -> io::Result<()> {
 pub fn set(up: bool) -> io::Result<()> {
     let mut card = CARD_NOW.lock().unwrap_or_else(PoisonError::into_inner);
     let index = match *card {
-        Card::Untouched | Card::Prepared(_) if !up => return Ok(()),
+        Card::Untouched | Card::Prepared { .. } if !up => return Ok(()),
         Card::Untouched => find()?,
-        Card::Prepared(index) => {
+        Card::Prepared { index, is_plugged } => {
             Netlink::open(None)?.ask(&routes(index))?;
             *card = Card::Used(index);
-            await_cable();
+            if !is_plugged {
+                await_cable();
+            }
             return Ok(());
         }
         Card::Used(index) => {
@@ -102,8 +107,8 @@ pub fn set(up: bool) -> io::Result<()> {
 }
 
 /// Waits until the kernel has noticed that the cable is in, where the host put it in a moment ago: until then its routes are dead,
-/// and what a program sends fails. Where it is out, the network is down, as it would be anyway.
-fn await_cable() {
+/// and what a program sends fails. Where it is out, which is `false`, the network is down, as it would be anyway.
+fn await_cable() -> bool {
     let deadline = Instant::now() + CABLE_NOTICED_WITHIN;
     let says = |file: &str, what: &str| {
         fs::read_to_string(Path::new(CARD).join(file)).is_ok_and(|text| text.trim() == what)
@@ -111,10 +116,14 @@ fn await_cable() {
     // Linux notes a cable that was in before the card was up only a second after the last change. Since 6.8 it does so at once
     // for who reads `carrier`.
     let is_up = || says("carrier", "1") && says("operstate", "up");
-    while !is_up() && Instant::now() < deadline {
+    while !is_up() {
+        if Instant::now() >= deadline {
+            return false;
+        }
         // The file tells nobody that it changed.
         std::thread::sleep(CABLE_LOOK);
     }
+    true
 }
 
 /// The card's index. Before it is used for the first time.
