@@ -8,8 +8,10 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, So
 
 /// Of `nlmsghdr`: length, type, flags, sequence number and port.
 const HEADER: usize = 16;
-/// What one answer holds at most; the kernel fills pages.
-const ANSWER: usize = 64 * 1024;
+/// What one part of a list holds at most; the kernel fills pages.
+const PART: usize = 64 * 1024;
+/// What an acknowledgement holds at most: the message that failed. Small, since each page that a fork touches costs it time.
+const OUTCOME: usize = 1024;
 
 const REQUEST: u16 = 0x01;
 const ACKNOWLEDGE: u16 = 0x04;
@@ -75,13 +77,13 @@ impl Netlink {
         let bytes: Vec<u8> = messages.iter().flat_map(|message| message.finish(ACKNOWLEDGE)).collect();
         self.send(&bytes)?;
         // Each is acknowledged in a datagram of its own, and all have to be read.
-        messages.iter().map(|_| self.answers(|_, _| ())).fold(Ok(()), io::Result::and)
+        messages.iter().map(|_| self.answers(&mut [0; OUTCOME], |_, _| ())).fold(Ok(()), io::Result::and)
     }
 
     /// Has something listed; `take` gets the body of each entry.
     pub fn list(&self, message: &Message, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(&message.finish(DUMP))?;
-        self.answers(|_, body| take(body))
+        self.answers(&mut vec![0; PART], |_, body| take(body))
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -90,10 +92,9 @@ impl Netlink {
     }
 
     /// Reads until the acknowledgement or the list's end.
-    fn answers(&self, mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
-        let mut buffer = vec![0; ANSWER];
+    fn answers(&self, buffer: &mut [u8], mut take: impl FnMut(u16, &[u8])) -> io::Result<()> {
         loop {
-            let (count, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty())?;
+            let (count, _) = rustix::net::recv(&self.0, &mut *buffer, RecvFlags::empty())?;
             let mut rest = &buffer[..count];
             while let Some((kind, body, next)) = split(rest) {
                 match kind {

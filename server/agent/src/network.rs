@@ -40,15 +40,17 @@ const TCP: u8 = 6;
 /// All but those that listen, are closed, or only wait for their port to be free again.
 const CONNECTED: u32 = 0b1011_0011_1110;
 
-/// What was done with the card. Linux's part of it costs an emulated guest a tenth of a second where it runs for the first time, so
-/// a machine that is to be forked has all done in advance but the last step.
-#[derive(Clone, Copy)]
-enum Card {
-    Untouched,
-    /// It is up under this index and has its addresses. No route leads to it, not even to its own subnet: nothing can be sent.
-    Prepared(u32),
-    /// It has, or had, its routes.
-    Used(u32),
+/// The card. Linux's part of what is done with it costs an emulated guest a tenth of a second where it runs for the first time, so a
+/// machine that is to be forked has all done in advance but the last step.
+struct Card {
+    index: u32,
+    /// Open for good, since to open and close one takes a cold fork six milliseconds.
+    netlink: Netlink,
+    /// Whether it has, or had, its routes. Before that it is up with its addresses, and no route leads to it, not even to its own
+    /// subnet: nothing can be sent.
+    is_used: bool,
+    /// Whether the kernel had noticed its cable before it was used.
+    is_plugged: bool,
 }
 
 /// How long the kernel may take to notice a cable.
@@ -56,18 +58,17 @@ const CABLE_NOTICED_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const CABLE_LOOK: Duration = Duration::from_millis(1);
 
-static CARD_NOW: Mutex<Card> = Mutex::new(Card::Untouched);
+/// None before anything was done with it.
+static CARD_NOW: Mutex<Option<Card>> = Mutex::new(None);
 
 /// Does all that can be done before it is known whether the machine gets a network.
 pub fn prepare() -> io::Result<()> {
     let mut card = CARD_NOW.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Card::Untouched = *card {
-        let index = find()?;
-        let netlink = Netlink::open(None)?;
-        netlink.ask(&[set_link(index, true)])?;
-        netlink.ask(&addresses(index))?;
-        await_cable();
-        *card = Card::Prepared(index);
+    if card.is_none() {
+        let mut found = Card::find()?;
+        found.bring_up()?;
+        found.is_plugged = await_cable();
+        *card = Some(found);
     }
     Ok(())
 }
@@ -76,34 +77,61 @@ pub fn prepare() -> io::Result<()> {
 /// Connections that were open are reset.
 pub fn set(up: bool) -> io::Result<()> {
     let mut card = CARD_NOW.lock().unwrap_or_else(PoisonError::into_inner);
-    let index = match *card {
-        Card::Untouched | Card::Prepared(_) if !up => return Ok(()),
-        Card::Untouched => find()?,
-        Card::Prepared(index) => {
-            Netlink::open(None)?.ask(&routes(index))?;
-            *card = Card::Used(index);
-            await_cable();
-            return Ok(());
+    match &mut *card {
+        None if !up => Ok(()),
+        None => {
+            let found = card.insert(Card::find()?);
+            found.is_used = true;
+            found.switch(true)
         }
-        Card::Used(index) => {
+        Some(prepared) if !prepared.is_used => {
+            if up {
+                prepared.use_first()
+            } else {
+                Ok(())
+            }
+        }
+        Some(used) => {
             reset_connections()?;
-            index
+            used.switch(up)
         }
-    };
-    *card = Card::Used(index);
-    let netlink = Netlink::open(None)?;
-    netlink.ask(&[set_link(index, up)])?;
-    if up {
-        netlink.ask(&addresses(index))?;
-        netlink.ask(&routes(index))?;
-        await_cable();
     }
-    Ok(())
+}
+
+impl Card {
+    /// Before it is used for the first time.
+    fn find() -> io::Result<Self> {
+        Ok(Self { index: find()?, netlink: Netlink::open(None)?, is_used: false, is_plugged: false })
+    }
+
+    fn bring_up(&self) -> io::Result<()> {
+        self.netlink.ask(&[set_link(self.index, true)])?;
+        self.netlink.ask(&addresses(self.index))
+    }
+
+    fn use_first(&mut self) -> io::Result<()> {
+        self.netlink.ask(&routes(self.index))?;
+        self.is_used = true;
+        if !self.is_plugged {
+            await_cable();
+        }
+        Ok(())
+    }
+
+    fn switch(&self, up: bool) -> io::Result<()> {
+        if !up {
+            return self.netlink.ask(&[set_link(self.index, false)]);
+        }
+        self.bring_up()?;
+        self.netlink.ask(&routes(self.index))?;
+        await_cable();
+        Ok(())
+    }
 }
 
 /// Waits until the kernel has noticed that the cable is in, where the host put it in a moment ago: until then its routes are dead,
-/// and what a program sends fails. Where it is out, the network is down, as it would be anyway.
-fn await_cable() {
+/// and what a program sends fails. Where it is out, which is `false`, the network is down, as it would be anyway.
+fn await_cable() -> bool {
     let deadline = Instant::now() + CABLE_NOTICED_WITHIN;
     let says = |file: &str, what: &str| {
         fs::read_to_string(Path::new(CARD).join(file)).is_ok_and(|text| text.trim() == what)
@@ -111,10 +139,14 @@ fn await_cable() {
     // Linux notes a cable that was in before the card was up only a second after the last change. Since 6.8 it does so at once
     // for who reads `carrier`.
     let is_up = || says("carrier", "1") && says("operstate", "up");
-    while !is_up() && Instant::now() < deadline {
+    while !is_up() {
+        if Instant::now() >= deadline {
+            return false;
+        }
         // The file tells nobody that it changed.
         std::thread::sleep(CABLE_LOOK);
     }
+    true
 }
 
 /// The card's index. Before it is used for the first time.

@@ -40,6 +40,15 @@ pub struct Given {
     pub files: Vec<GuestFile>,
 }
 
+impl Given {
+    /// What tells these files from others.
+    pub fn digest(&self) -> String {
+        let files =
+            self.files.iter().map(|file| format!("{}\n{:o}\n{}\n", file.path, file.mode, file.digest));
+        hex(&Sha256::digest(files.collect::<String>()))
+    }
+}
+
 /// What guests with a network get: the host's trust store and its proxies.
 pub async fn given_to_guests(operator: &Operator) -> Given {
     let mut env = reachable(of_environment(&PROXIES), operator).await;

@@ -60,7 +60,6 @@ impl Network {
     /// Has a gateway serve a machine from now on. What the guest sends from here on waits for it, so nobody else need.
     pub async fn begin(&self, way: Way) {
         let connection = way.connect().await;
-        way.plug_in().await;
         self.keep(way, Next::Start(connection)).await;
     }
 
@@ -169,7 +168,10 @@ impl Keeper {
             let is_first = matches!(next, Next::Start(_));
             let is_new = !matches!(next, Next::Found(_));
             let gateway = match next {
-                Next::Start(connection) => self.way.start(&self.way.policy, connection).await,
+                Next::Start(connection) => {
+                    self.way.plug_in().await;
+                    self.way.start(&self.way.policy, connection).await
+                }
                 Next::Found(gateway) => Ok(gateway),
                 Next::Restart => self.way.start(&self.way.policy, self.way.connect().await).await,
             };

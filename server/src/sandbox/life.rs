@@ -1,30 +1,28 @@
 //! A machine's life, in one task that owns it from its directory to its end.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus, Stage};
+use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::boot::{Booted, rehearse};
 use super::checkpoint::LAST_WORDS;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::order::{Order, Wish};
 use super::origin::Origin;
 use super::record::{End, Record};
 use super::slot::Slot;
-use super::template::{Found, Kind, Making};
 use crate::clock::now_ms;
 use crate::guest::Guest;
 use crate::image::hex;
-use crate::snapshot::GuestDefaults;
 use crate::store::Expect;
-use crate::vmm::{Devices, Machine, MachineSpec, whole_cpus};
+use crate::vmm::Machine;
 
 /// Where a machine stands in its life.
 pub(super) enum Phase {
@@ -40,8 +38,7 @@ pub(super) enum Phase {
 
 /// A machine that waits in a pool.
 pub(super) struct Ready {
-    machine: Arc<dyn Machine>,
-    guest: Guest,
+    booted: Booted,
     /// What another is made of, should it end just as it is claimed.
     origin: Origin,
 }
@@ -72,17 +69,18 @@ impl Sandboxes {
 
     /// Starts a machine, boots it and gives it to whom it is for; one that does not come up is ended.
     pub(super) async fn bring_up(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, End> {
-        let (machine, guest) = self.boot(slot, origin).await?;
-        self.hand_over(slot, origin.devices, machine, guest).await
+        let booted = self.boot(slot, origin).await?;
+        self.hand_over(slot, booted).await
     }
 
     /// Starts a machine and boots it, so that it can be claimed.
     async fn make_ready_for_pool(&self, slot: &Slot, origin: Origin) -> Result<Phase, End> {
-        let (machine, guest) = self.boot(slot, &origin).await?;
+        let booted = self.boot(slot, &origin).await?;
+        let Booted { machine, guest, has_given, .. } = &booted;
         // What its owner asks for first is then as fast as what they ask for next.
         let rehearsal = async {
-            self.configure(slot, &guest).await?;
-            rehearse(slot, &guest, &["true".to_owned()], &origin.defaults).await;
+            self.configure(slot, guest, *has_given).await?;
+            rehearse(slot, guest, &["true".to_owned()], &origin.defaults).await;
             Ok(())
         };
         let deadline = Instant::now() + self.settings.boot_deadline;
@@ -90,14 +88,15 @@ impl Sandboxes {
             return Err(self.kill(slot, machine.as_ref(), end).await);
         }
         slot.offer();
-        Ok(Phase::Ready(Box::new(Ready { machine, guest, origin })))
+        Ok(Phase::Ready(Box::new(Ready { booted, origin })))
     }
 
     /// Waits with a machine until somebody claims it, and gives it to them.
     async fn wait_in_pool(&self, slot: &Slot, ready: Ready) -> Result<Arc<dyn Machine>, End> {
-        let Ready { machine, guest, origin } = ready;
+        let Ready { booted, origin } = ready;
+        let machine = booted.machine.clone();
         let end = tokio::select! {
-            _ = slot.wait_for(Record::is_taken) => match self.hand_over(slot, origin.devices, machine, guest).await {
+            _ = slot.wait_for(Record::is_taken) => match self.hand_over(slot, booted).await {
                 Err(End::Failed(reason)) => End::Failed(reason),
                 other => return other,
             },
@@ -112,29 +111,6 @@ impl Sandboxes {
         tracing::warn!(sandbox = %slot.id(), ?end, "a machine out of a pool is made anew");
         self.delete_dir(slot.id()).await.map_err(|error| End::Failed(error.message))?;
         self.bring_up(slot, &origin).await
-    }
-
-    /// Starts a machine and waits for its agent; one that does not come up is ended.
-    async fn boot(&self, slot: &Slot, origin: &Origin) -> Result<(Arc<dyn Machine>, Guest), End> {
-        let (origin, making) = tokio::select! {
-            found = self.template(slot, origin) => found,
-            reason = slot.stopped() => return Err(End::Terminated(reason)),
-        };
-        if self.boots.available_permits() == 0 {
-            slot.enter(Stage::WaitingForTurn);
-        }
-        let permit = tokio::select! {
-            permit = self.boots.acquire() => permit,
-            reason = slot.stopped() => return Err(End::Terminated(reason)),
-        };
-        let _permit = permit.map_err(|error| End::Failed(error.to_string()))?;
-        let origin = &origin;
-        slot.enter(if origin.memory.is_some() { Stage::Restoring } else { Stage::Booting });
-        let machine = self.start(slot, origin).await.map_err(|error| End::Failed(error.message))?;
-        match self.greet(slot, origin, making, &machine).await {
-            Ok(guest) => Ok((machine, guest)),
-            Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
-        }
     }
 
     /// Sees a running machine to its end or its suspension.
@@ -197,108 +173,20 @@ impl Sandboxes {
         }
     }
 
-    /// What a machine of an image goes on from: its template, or the right to make it. Without either it boots.
-    async fn template(&self, slot: &Slot, origin: &Origin) -> (Origin, Option<Making>) {
-        if !origin.is_image() || self.settings.template_budget_bytes == 0 {
-            return (origin.clone(), None);
-        }
-        let view = slot.record().view;
-        let kind = Kind {
-            image_digest: &origin.image_digest,
-            vcpus: whole_cpus(view.cpus),
-            memory_mb: view.memory_mb,
-            accelerator: self.vmm.accelerator().as_str(),
-            vmm: &self.vmm.version(),
-            devices: origin.devices,
-        };
-        slot.enter(Stage::WaitingForTemplate);
-        match self.templates.find(&kind, origin).await {
-            Ok(Found::Template(template)) => (*template, None),
-            Ok(Found::Missing(making)) => (origin.clone(), Some(making)),
-            Err(error) => {
-                tracing::warn!(sandbox = %slot.id(), error = error.message, "a machine boots without a template");
-                (origin.clone(), None)
-            }
-        }
-    }
-
-    async fn start(&self, slot: &Slot, origin: &Origin) -> Result<Arc<dyn Machine>, ErrorBody> {
-        let view = slot.record().view;
-        let dir = self.dir(slot.id());
-        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
-            internal(&format!("the machine's directory {} cannot be made: {error}", dir.display()))
-        })?;
-        let spec = MachineSpec {
-            sandbox_id: slot.id().clone(),
-            dir,
-            rootfs: origin.rootfs.clone(),
-            vmlinux: origin.vmlinux.clone(),
-            initrd: origin.initrd.clone(),
-            layers: origin.layers.clone(),
-            memory: origin.memory.clone(),
-            vcpus: whole_cpus(view.cpus),
-            memory_mb: view.memory_mb,
-            devices: origin.devices,
-        };
-        Ok(self.vmm.start(spec).await?)
-    }
-
-    /// Waits for the guest's agent.
-    async fn greet(
-        &self,
-        slot: &Slot,
-        origin: &Origin,
-        making: Option<Making>,
-        machine: &Arc<dyn Machine>,
-    ) -> Result<Guest, End> {
-        let deadline = Instant::now() + self.settings.boot_deadline;
-        let greeting = async {
-            let socket = machine.agent_socket();
-            let guest = match origin.memory {
-                Some(_) => Guest::connect_restored(socket, deadline).await?,
-                None => Guest::connect(socket, deadline).await?,
-            };
-            // Before the guest learns whose it is: a template is nobody's.
-            if let Some(making) = making {
-                slot.enter(Stage::Warming);
-                self.prepare_network(slot, origin.devices, &guest).await;
-                for command in &origin.warm {
-                    rehearse(slot, &guest, command, &origin.defaults).await;
-                }
-                slot.enter(Stage::Freezing);
-                if let Err(error) = self.templates.make(making, machine.as_ref()).await {
-                    tracing::warn!(sandbox = %slot.id(), error = error.message, "no template was made of a machine");
-                }
-            }
-            Ok::<_, ErrorBody>(guest)
-        };
-        self.attend(slot, machine.as_ref(), deadline, greeting).await
-    }
-
     /// Tells a guest whose it is, records that it runs, and tells everybody who waits for it.
-    async fn hand_over(
-        &self,
-        slot: &Slot,
-        devices: Devices,
-        machine: Arc<dyn Machine>,
-        guest: Guest,
-    ) -> Result<Arc<dyn Machine>, End> {
-        match self.introduce(slot, devices, &machine, guest).await {
+    async fn hand_over(&self, slot: &Slot, booted: Booted) -> Result<Arc<dyn Machine>, End> {
+        let machine = booted.machine.clone();
+        match self.introduce(slot, booted).await {
             Ok(()) => Ok(machine),
             Err(end) => Err(self.kill(slot, machine.as_ref(), end).await),
         }
     }
 
-    async fn introduce(
-        &self,
-        slot: &Slot,
-        devices: Devices,
-        machine: &Arc<dyn Machine>,
-        guest: Guest,
-    ) -> Result<(), End> {
+    async fn introduce(&self, slot: &Slot, booted: Booted) -> Result<(), End> {
+        let Booted { machine, guest, devices, has_given } = booted;
         let deadline = Instant::now() + self.settings.boot_deadline;
-        self.open_network(slot, machine, &guest).await;
-        self.attend(slot, machine.as_ref(), deadline, self.configure(slot, &guest)).await?;
+        self.open_network(slot, &machine, &guest).await;
+        self.attend(slot, machine.as_ref(), deadline, self.configure(slot, &guest, has_given)).await?;
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
         record.view.stage = None;
@@ -308,14 +196,14 @@ impl Sandboxes {
         // First the store, then everybody: who was told that it runs finds it after a restart.
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
-        slot.set_machine(Some(machine.clone()));
+        slot.set_machine(Some(machine));
         slot.update(|current| *current = record);
         tracing::info!(sandbox = %slot.id(), "running");
         Ok(())
     }
 
     /// Waits for something that a guest does on its way to its owner, unless its machine or its owner ends it before.
-    async fn attend<T>(
+    pub(super) async fn attend<T>(
         &self,
         slot: &Slot,
         machine: &dyn Machine,
@@ -338,7 +226,7 @@ impl Sandboxes {
     }
 
     /// Ends a machine's process; a failure to do so becomes the reason of its end.
-    async fn kill(&self, slot: &Slot, machine: &dyn Machine, end: End) -> End {
+    pub(super) async fn kill(&self, slot: &Slot, machine: &dyn Machine, end: End) -> End {
         slot.set_guest(None);
         slot.set_machine(None);
         slot.network().end().await;
@@ -393,12 +281,17 @@ impl Sandboxes {
         }
     }
 
-    /// Tells a guest what it must know, and gives it what the operator has for those with a network.
-    pub(super) async fn configure(&self, slot: &Slot, guest: &Guest) -> Result<(), ErrorBody> {
+    /// Tells a guest what it must know, and gives it what the operator has for those with a network, unless it has that already.
+    pub(super) async fn configure(
+        &self,
+        slot: &Slot,
+        guest: &Guest,
+        has_given: bool,
+    ) -> Result<(), ErrorBody> {
         let record = slot.record();
         let config = self.guest_config(&record, guest)?;
         let given = &self.settings.network.given.files;
-        let given = if record.network.allows_anything() { &given[..] } else { &[] };
+        let given = if record.network.allows_anything() && !has_given { &given[..] } else { &[] };
         tokio::try_join!(guest.configure(&config), guest.give(given)).map(drop)
     }
 
@@ -425,13 +318,6 @@ impl Sandboxes {
             cwd: record.defaults.cwd.clone(),
             network: record.network.allows_anything(),
         })
-    }
-}
-
-/// Makes a guest warm; one that lacks the command is only slower the first time.
-async fn rehearse(slot: &Slot, guest: &Guest, command: &[String], defaults: &GuestDefaults) {
-    if let Err(error) = guest.rehearse(command, defaults).await {
-        tracing::debug!(sandbox = %slot.id(), error = error.message, ?command, "not rehearsed");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod activity;
 mod admission;
+mod boot;
 mod checkpoint;
 mod keeper;
 mod life;

@@ -44,13 +44,15 @@ pub struct Kind<'a> {
     pub vmm: &'a str,
     /// The devices that they have.
     pub devices: Devices,
+    /// The digest of what the operator gives them.
+    pub given: &'a str,
 }
 
 impl Kind<'_> {
     fn key(&self) -> String {
         // Without `..`: a new field breaks the build until it counts.
-        let Self { image_digest, vcpus, memory_mb, accelerator, vmm, devices } = self;
-        let text = format!("{image_digest}\n{vcpus}\n{memory_mb}\n{accelerator}\n{vmm}\n{devices}");
+        let Self { image_digest, vcpus, memory_mb, accelerator, vmm, devices, given } = self;
+        let text = format!("{image_digest}\n{vcpus}\n{memory_mb}\n{accelerator}\n{vmm}\n{devices}\n{given}");
         format!("{PREFIX}{}", hex(&Sha256::digest(text)[..16]))
     }
 }
@@ -232,6 +234,7 @@ mod tests {
             accelerator: "tcg",
             vmm: "QEMU 7.2",
             devices: Devices::NOW,
+            given: "1",
         };
         let others = [
             Kind { vcpus: 2, ..kind.clone() },
@@ -240,6 +243,7 @@ mod tests {
             Kind { accelerator: "kvm", ..kind.clone() },
             Kind { vmm: "QEMU 10.0", ..kind.clone() },
             Kind { devices: Devices::default(), ..kind.clone() },
+            Kind { given: "2", ..kind.clone() },
         ];
         assert!(others.iter().all(|other| other.key() != kind.key()));
         assert_eq!(kind.key().len(), PREFIX.len() + 32);
