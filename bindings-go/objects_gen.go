@@ -834,7 +834,7 @@ func (o *Process) KillInBackground() {
 	(*callStatus)(status).must()
 }
 
-// The next of its output; none after its end.
+// The next of its output; after its end that end again.
 func (o *Process) nextPiece(ctx context.Context) (answer *outputPiece, err error) {
 	if ctx.Err() != nil {
 		err = contextError(ctx)

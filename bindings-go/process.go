@@ -41,16 +41,17 @@ func (o *Process) Output(ctx context.Context) iter.Seq2[Output, error] {
 
 // Wait waits for the process's end, passing over what output is left.
 func (o *Process) Wait(ctx context.Context) (ExitStatus, error) {
-	for _, err := range o.Output(ctx) {
-		if err != nil {
+	for {
+		piece, err := o.nextPiece(ctx)
+		switch {
+		case err != nil:
 			return ExitStatus{}, err
+		case piece == nil:
+			return ExitStatus{}, internalError("the process's output ended without its end")
+		case piece.Exit != nil:
+			return *piece.Exit, nil
 		}
 	}
-	exit := o.Exit()
-	if exit == nil {
-		return ExitStatus{}, internalError("the process's output ended without its end")
-	}
-	return *exit, nil
 }
 
 // Stdin is the process's standard input as a stream. It must have been started with OpenStdin; closing the stream closes it.

@@ -57,7 +57,7 @@ func init() {
 		{"uniffi_forkyard_go_checksum_method_process_info", uint16(C.uniffi_forkyard_go_checksum_method_process_info()), 21599},
 		{"uniffi_forkyard_go_checksum_method_process_kill", uint16(C.uniffi_forkyard_go_checksum_method_process_kill()), 46234},
 		{"uniffi_forkyard_go_checksum_method_process_kill_in_background", uint16(C.uniffi_forkyard_go_checksum_method_process_kill_in_background()), 18616},
-		{"uniffi_forkyard_go_checksum_method_process_next_piece", uint16(C.uniffi_forkyard_go_checksum_method_process_next_piece()), 65414},
+		{"uniffi_forkyard_go_checksum_method_process_next_piece", uint16(C.uniffi_forkyard_go_checksum_method_process_next_piece()), 8246},
 		{"uniffi_forkyard_go_checksum_method_process_resize", uint16(C.uniffi_forkyard_go_checksum_method_process_resize()), 20133},
 		{"uniffi_forkyard_go_checksum_method_process_signal", uint16(C.uniffi_forkyard_go_checksum_method_process_signal()), 63435},
 		{"uniffi_forkyard_go_checksum_method_process_write_stdin", uint16(C.uniffi_forkyard_go_checksum_method_process_write_stdin()), 35607},

@@ -194,6 +194,12 @@ pub struct OutputPiece {
     pub exit: Option<ExitStatus>,
 }
 
+impl OutputPiece {
+    fn end(exit: ExitStatus) -> Self {
+        Self { stream: OutputStream::Stdout, data: Vec::new().into(), dropped: 0, exit: Some(exit) }
+    }
+}
+
 impl From<OutputEvent> for OutputPiece {
     fn from(event: OutputEvent) -> Self {
         let (mut stream, mut data, mut dropped, mut exit) = (OutputStream::Stdout, Vec::new(), 0, None);
@@ -304,7 +310,7 @@ impl Process {
         self.handle.id().to_string()
     }
 
-    /// The next of its output; none after its end.
+    /// The next of its output; after its end that end again.
     pub async fn next_piece(&self) -> Answer<Option<OutputPiece>> {
         loop {
             let reader = self.reader.clone();
@@ -317,7 +323,7 @@ impl Process {
                 return Ok(Some(piece));
             }
             if reader.ended {
-                return Ok(None);
+                return Ok(self.exit.get().cloned().map(OutputPiece::end));
             }
         }
     }
