@@ -24,6 +24,11 @@ VENV := $(CURDIR)/.venv
 TOOLS := $(VENV)/.tools
 PYTHON := $(VENV)/bin/python
 
+# What makes the calls of the conformance suite, by language; Rust's own is built with it.
+EXECUTORS := \
+	"python-sync": ["$(PYTHON)", "$(CURDIR)/bindings-python/tests/conformance/sync_executor.py"], \
+	"python-async": ["$(PYTHON)", "$(CURDIR)/bindings-python/tests/conformance/async_executor.py"]
+
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -54,7 +59,7 @@ serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
 test: image python ## Run all tests, many of them on real microVMs
-	FORKYARD_TEST_IMAGES=$(IMAGES) $(CARGO) test
+	FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_CONFORMANCE='{$(EXECUTORS)}' $(CARGO) test
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 
 bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some

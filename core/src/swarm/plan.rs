@@ -216,7 +216,8 @@ impl SwarmPlan {
     }
 
     /// Whether nothing is left to do.
-    pub fn is_done(&self) -> bool {
+    #[cfg(test)]
+    fn is_done(&self) -> bool {
         self.under_way() == 0 && self.waiting.is_empty()
     }
 

@@ -1,0 +1,87 @@
+//! The table of calls and languages, as the documentation has it: written from the results of a run, never by hand.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Cells by call, then by language.
+pub type Table = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Public methods in no case, with the reason, by language.
+pub type Exempt = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What a language reached by a call: its own name for it, and how many cases showed it.
+pub fn cell(native: &str, cases: usize) -> String {
+    format!("`{native}` · {cases}")
+}
+
+/// The page.
+pub fn render(table: &Table, languages: &[(&str, &str)], exempt: &Exempt) -> String {
+    let mut page = String::from(HEAD);
+    let _ = writeln!(
+        page,
+        "\n| call |{}",
+        languages.iter().fold(String::new(), |row, (_, heading)| row + " " + heading + " |")
+    );
+    let _ = writeln!(page, "| --- |{}", " --- |".repeat(languages.len()));
+    for (call, cells) in table {
+        let _ = write!(page, "| `{call}` |");
+        for (language, _) in languages {
+            let _ = write!(page, " {} |", cells.get(*language).map_or("—", String::as_str));
+        }
+        page.push('\n');
+    }
+    if exempt.values().any(|methods| !methods.is_empty()) {
+        page.push_str("\n## Public methods in no case\n\n");
+    }
+    for (language, heading) in languages {
+        for (method, reason) in exempt.get(*language).into_iter().flatten() {
+            let _ = writeln!(page, "- {heading}: `{method}`: {reason}");
+        }
+    }
+    page
+}
+
+const HEAD: &str = "# Parity
+
+What each language calls the same thing, and how many cases of `core/conformance/cases` have shown that it works against a real
+server. Written by the run itself (`FORKYARD_WRITE_PARITY=1 make test`); a run whose results differ fails.
+";
+
+/// What a page that was rendered before says, for the languages that a run has left out.
+pub fn parse(page: &str, languages: &[(&str, &str)]) -> (Table, Exempt) {
+    let (mut table, mut exempt) = (Table::new(), Exempt::new());
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let call = cells.next().unwrap_or_default().trim_matches('`').to_owned();
+        let known = languages.iter().zip(cells).filter(|(_, cell)| *cell != "—");
+        table.insert(
+            call,
+            known.map(|((language, _), cell)| ((*language).to_owned(), cell.to_owned())).collect(),
+        );
+    }
+    for (language, heading) in languages {
+        let begin = format!("- {heading}: `");
+        let said = page.lines().filter_map(|line| line.strip_prefix(&begin)?.split_once("`: "));
+        let said: BTreeMap<_, _> =
+            said.map(|(method, reason)| (method.to_owned(), reason.to_owned())).collect();
+        exempt.insert((*language).to_owned(), said);
+    }
+    (table, exempt)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_can_be_read_back() {
+        let languages = [("rust", "Rust"), ("go", "Go")];
+        let row = BTreeMap::from([("rust".to_owned(), cell("Files::read", 3))]);
+        let table = Table::from([("files.read".to_owned(), row)]);
+        let reason = BTreeMap::from([("Client::new".to_owned(), "as it is: fine".to_owned())]);
+        let exempt = Exempt::from([("rust".to_owned(), reason), ("go".to_owned(), BTreeMap::new())]);
+        let page = render(&table, &languages, &exempt);
+        assert!(page.contains("| `files.read` | `Files::read` · 3 | — |"), "{page}");
+        assert_eq!(parse(&page, &languages), (table, exempt));
+    }
+}

@@ -1,0 +1,130 @@
+//! Runs the conformance suite: `cargo test -p forkyard-conformance`, with the words that topics or names of cases are to hold.
+//!
+//! `FORKYARD_BIN` and `FORKYARD_TEST_IMAGES` name the server and the images; `FORKYARD_CONFORMANCE` the executors of other
+//! languages than Rust: `{"python-sync": ["python", "executor.py"], …}`; `FORKYARD_CONFORMANCE_ONLY` those to run, by comma.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use forkyard_conformance::case::{self, Case};
+use forkyard_conformance::parity::{self, Table};
+use forkyard_conformance::run::{self, Report};
+use forkyard_conformance::world::World;
+
+/// The languages and their headings, in the order of the table.
+const LANGUAGES: [(&str, &str); 5] = [
+    ("rust", "Rust"),
+    ("python-sync", "Python, blocking"),
+    ("python-async", "Python, asyncio"),
+    ("node", "TypeScript"),
+    ("go", "Go"),
+];
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    match runtime.block_on(suite()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("the conformance suite cannot run: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn suite() -> anyhow::Result<bool> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let filters: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let all = case::load(&root.join("cases"))?;
+    let is_wanted = |case: &Case| {
+        filters.is_empty() || filters.iter().any(|it| case.topic.contains(it) || case.name.contains(it))
+    };
+    let cases: Vec<Case> = all.iter().filter(|case| is_wanted(case)).cloned().collect();
+    let whole = cases.len() == all.len();
+    let executors = executors()?;
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-server.log");
+    let world =
+        World::start(&folder("FORKYARD_BIN")?, &folder("FORKYARD_TEST_IMAGES")?, File::create(&log)?).await?;
+    let (mut passed, mut failed) = (0, 0);
+    let mut reports = Vec::new();
+    for (number, (name, _)) in LANGUAGES.into_iter().enumerate() {
+        let Some(command) = executors.get(name) else { continue };
+        let report =
+            run::language(&world, number, command, &cases, whole).await.with_context(|| name.to_owned())?;
+        for failure in &report.failures {
+            println!("{name}: {failure}");
+        }
+        println!(
+            "{name}: {} passed, {} failed in {:.1} s",
+            report.passed,
+            report.failures.len(),
+            report.took.as_secs_f64()
+        );
+        passed += report.passed;
+        failed += report.failures.len();
+        reports.push((name, report));
+    }
+    world.stop().await?;
+    if whole && failed == 0 && !is_table_fresh(&root.join("../../docs/reference/parity.md"), &reports)? {
+        println!("docs/reference/parity.md is stale: run again with FORKYARD_WRITE_PARITY=1");
+        failed += 1;
+    }
+    if failed > 0 {
+        println!("what the server said is in {}", log.display());
+    }
+    println!("{passed} passed, {failed} failed");
+    Ok(failed == 0)
+}
+
+/// The commands of the languages that are to run.
+fn executors() -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let mut executors: BTreeMap<String, Vec<String>> = match std::env::var("FORKYARD_CONFORMANCE") {
+        Ok(text) => serde_json::from_str(&text).context("FORKYARD_CONFORMANCE")?,
+        Err(_) => BTreeMap::new(),
+    };
+    executors.insert("rust".to_owned(), vec![env!("CARGO_BIN_EXE_conformance-rust").to_owned()]);
+    if let Ok(only) = std::env::var("FORKYARD_CONFORMANCE_ONLY") {
+        executors.retain(|name, _| only.split(',').any(|it| it == name));
+    }
+    let unknown = executors.keys().find(|name| LANGUAGES.iter().all(|(known, _)| known != name));
+    ensure!(unknown.is_none(), "there is no language {unknown:?}");
+    ensure!(!executors.is_empty(), "no language is to run");
+    Ok(executors)
+}
+
+fn folder(variable: &str) -> anyhow::Result<PathBuf> {
+    let value =
+        std::env::var_os(variable).with_context(|| format!("{variable} is not set: 'make test' sets it"))?;
+    Ok(PathBuf::from(value))
+}
+
+/// Writes the table, or says whether the one that is there is what was found. Languages that did not run keep what they had.
+fn is_table_fresh(file: &Path, reports: &[(&str, Report)]) -> anyhow::Result<bool> {
+    let before = std::fs::read_to_string(file).unwrap_or_default();
+    let (mut table, mut exempt) = parity::parse(&before, &LANGUAGES);
+    for cells in table.values_mut() {
+        cells.retain(|language, _| reports.iter().all(|(ran, _)| ran != language));
+    }
+    for (language, report) in reports {
+        exempt.insert((*language).to_owned(), report.surface.exempt.clone());
+        add(&mut table, language, report);
+    }
+    table.retain(|_, cells| !cells.is_empty());
+    let page = parity::render(&table, &LANGUAGES, &exempt);
+    if std::env::var_os("FORKYARD_WRITE_PARITY").is_some() {
+        std::fs::write(file, &page)?;
+        return Ok(true);
+    }
+    Ok(page == before)
+}
+
+fn add(table: &mut Table, language: &str, report: &Report) {
+    for (call, native) in &report.native {
+        let cases = report.shown.get(call).copied().unwrap_or_default();
+        table.entry(call.clone()).or_default().insert(language.to_owned(), parity::cell(native, cases));
+    }
+}
