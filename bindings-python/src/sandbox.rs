@@ -97,6 +97,11 @@ impl Sandbox {
         ))
     }
 
+    /// A command that the first look at its output starts.
+    fn prepare(&self, py: Python<'_>, spec: Spec) -> PyResult<Process> {
+        self.sandbox.prepare(spec.into_command(py)?).map(Process::new).map_err(|error| to_py_err(py, error))
+    }
+
     fn process(&self, py: Python<'_>, process_id: &str) -> PyResult<Process> {
         self.sandbox.process(process_id).map(Process::new).map_err(|error| to_py_err(py, error))
     }

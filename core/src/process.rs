@@ -28,6 +28,8 @@ pub struct Process {
     progress: Progress,
     stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     cuts: u32,
+    /// What its standard input is to be, until it has started.
+    stdin: Option<Bytes>,
 }
 
 /// A process, to be told things.
@@ -41,17 +43,17 @@ pub struct Handle {
 
 impl Process {
     /// A process that the first look at its output starts.
-    pub(crate) fn attach_new(sandbox: &Sandbox, mut spec: ProcessSpec) -> Result<Self> {
+    pub(crate) fn attach_new(sandbox: &Sandbox, mut spec: ProcessSpec, stdin: Option<Bytes>) -> Result<Self> {
         spec.validate()?;
         let id = ProcessId::parse(&format!("{}{}", ProcessId::PREFIX, ulid::Ulid::generate()))
             .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
         spec.id = Some(id.clone());
-        Ok(Self { spec: Some(spec), ..Self::existing(sandbox, id) })
+        Ok(Self { spec: Some(spec), stdin, ..Self::existing(sandbox, id) })
     }
 
     pub(crate) fn existing(sandbox: &Sandbox, id: ProcessId) -> Self {
         let handle = Handle { sandbox: sandbox.clone(), id, stdin: Arc::default() };
-        Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0 }
+        Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0, stdin: None }
     }
 
     /// Its id.
@@ -117,7 +119,18 @@ impl Process {
         let deadline = client.deadline().max(Instant::now() + START_TIMEOUT);
         let response = client.inner.http.open(&request, deadline).await?;
         self.stream = Some(response.bytes_stream().boxed());
+        if let Some(stdin) = self.stdin.take() {
+            // While its output is read: one that answers as it reads would wait for its reader otherwise.
+            tokio::spawn(feed(self.handle.clone(), stdin));
+        }
         Ok(())
+    }
+}
+
+async fn feed(process: Handle, stdin: Bytes) {
+    // A process that ends without reading all of its input is no failure.
+    if let Err(error) = process.write(stdin, true, true).await {
+        tracing::debug!(%error, "standard input was not read whole");
     }
 }
 
@@ -146,19 +159,16 @@ impl Handle {
 
     /// Writes to its standard input. Repeated after a cut, no byte comes twice.
     pub async fn write_stdin(&self, data: impl Into<Bytes>) -> Result<()> {
-        self.write(data.into(), false).await
+        self.write(data.into(), false, false).await
     }
 
     /// Closes its standard input.
     pub async fn close_stdin(&self) -> Result<()> {
-        self.write(Bytes::new(), true).await
+        self.write(Bytes::new(), true, false).await
     }
 
-    pub(crate) async fn write_all_and_close(&self, data: Bytes) -> Result<()> {
-        self.write(data, true).await
-    }
-
-    async fn write(&self, mut data: Bytes, close: bool) -> Result<()> {
+    /// Writes it piece by piece; patiently, that is for as long as the process does not read.
+    async fn write(&self, mut data: Bytes, close: bool, patient: bool) -> Result<()> {
         let mut offset = self.stdin.lock().await;
         loop {
             let piece = data.split_to(data.len().min(STDIN_PIECE));
@@ -166,7 +176,12 @@ impl Handle {
             let path = self.path(&format!("/stdin?offset={}&close={}", *offset, close && last));
             let mut request = Request::new(Method::PUT, path);
             request.body = piece;
-            *offset = self.call::<StdinReply>(&request).await?.offset;
+            *offset = loop {
+                match self.call::<StdinReply>(&request).await {
+                    Err(error) if patient && error.code == ErrorCode::Timeout => {}
+                    outcome => break outcome?.offset,
+                }
+            };
             if last {
                 return Ok(());
             }

@@ -361,7 +361,8 @@ class AsyncSandbox:
         )
         if on_stdout is None and on_stderr is None:
             return checked(CommandResult(*await self._native.run(spec)), check)
-        process = AsyncProcess(await self._native.start(spec))
+        # It has its id before it is there: an interruption at any moment finds what to kill.
+        process = AsyncProcess(self._native.prepare(spec))
         outputs: dict[OutputStream, list[bytes]] = {stream: [] for stream in OutputStream}
         callbacks = {OutputStream.STDOUT: on_stdout, OutputStream.STDERR: on_stderr}
         try:
@@ -413,7 +414,7 @@ class AsyncSandbox:
             timeout: Seconds after which it and all that it started are killed in the machine.
         """
         spec = make_spec(
-            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=False
+            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=True
         )
         return AsyncProcess(await self._native.start(spec))
 
