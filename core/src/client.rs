@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use forkyard_protocol::{
-    CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
-    SandboxStatus, ServerInfo, Stage,
+    Capacity, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, Sandbox as SandboxInfo, SandboxPage,
+    SandboxStatus, Scope as KeyScope, ServerInfo, Stage,
 };
 use forkyard_protocol::{ImageList, KeyId, KeyList, SandboxId, SandboxList};
 use http::Method;

@@ -18,8 +18,8 @@ mod swarm;
 mod transfer;
 
 pub use client::{
-    Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, SandboxInfo,
-    SandboxPage, SandboxStatus, ServerInfo, Stage,
+    Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, KeyScope,
+    SandboxInfo, SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
@@ -30,7 +30,7 @@ pub use network::{
 };
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
-pub use process::{Handle, Process};
+pub use process::{ExitStatus, Handle, Process, ProcessState};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+pub use forkyard_protocol::{ExitStatus, ProcessState};
 use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, SignalRequest, StdinReply};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;

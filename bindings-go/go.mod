@@ -1,0 +1,3 @@
+module github.com/forkyard/forkyard/bindings-go
+
+go 1.23
