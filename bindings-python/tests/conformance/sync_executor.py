@@ -17,6 +17,7 @@ import surface
 METHODS = surface.note(is_async=False)
 
 import _sync_calls  # noqa: E402 - after the methods that they call
+import _sync_guest  # noqa: E402, F401 - enters its calls into the table
 import lines  # noqa: E402
 
 

@@ -34,6 +34,9 @@ pub struct Case {
     /// Whether there is a proxy on the way that speaks HTTP/1.1 alone. Default: false.
     #[serde(default)]
     pub http1: bool,
+    /// Languages that cannot say it, with the reason.
+    #[serde(default)]
+    pub except: BTreeMap<String, String>,
     /// What is done, in order.
     pub steps: Vec<Step>,
 }
@@ -101,7 +104,7 @@ pub struct Step {
     pub faults: Vec<Fault>,
     /// How many requests the call makes, by their pattern (`POST /sandboxes`), those that were struck included.
     #[serde(default)]
-    pub requests: BTreeMap<String, usize>,
+    pub requests: BTreeMap<String, Value>,
     /// Has the call cancelled once a request of this pattern has been answered.
     #[serde(default)]
     pub cancel_after: Option<String>,

@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub struct Fault {
     /// The requests that it strikes, such as `POST /sandboxes/*/fork`: the path without `/v1` and without its query.
     pub on: String,
-    /// How many of them. Default: 1.
+    /// How many of them, 0 for all. Default: 1.
     #[serde(default = "once")]
     pub times: usize,
     /// How many it lets pass before. Default: 0.
@@ -73,7 +73,8 @@ impl Plan {
     pub fn strike(&mut self, method: &str, path: &str) -> Option<Effect> {
         self.seen.push(format!("{method} {path}"));
         for (fault, count) in &mut self.faults {
-            if !is_like(&fault.on, method, path) || *count >= fault.skip + fault.times {
+            let is_spent = fault.times > 0 && *count >= fault.skip + fault.times;
+            if is_spent || !is_like(&fault.on, method, path) {
                 continue;
             }
             *count += 1;
@@ -86,7 +87,8 @@ impl Plan {
 
     /// Faults that have not struck as often as they were to: such a step has shown nothing.
     pub fn unspent(&self) -> Option<String> {
-        let (fault, count) = self.faults.iter().find(|(fault, count)| *count < fault.skip + fault.times)?;
+        let is_unspent = |(fault, count): &&(Fault, usize)| *count < fault.skip + fault.times.max(1);
+        let (fault, count) = self.faults.iter().find(is_unspent)?;
         Some(format!(
             "the fault on '{}' struck {} times instead of {}",
             fault.on,
@@ -143,6 +145,16 @@ mod tests {
         assert!(plan.unspent().unwrap().contains("struck 1 times instead of 2"));
         assert_eq!(plan.strike("GET", "/v1/a"), Some(Effect::CutBefore));
         assert_eq!((plan.strike("GET", "/v1/a"), plan.unspent(), plan.count("GET /a")), (None, None, 4));
+    }
+
+    #[test]
+    fn a_fault_on_all_strikes_at_least_once() {
+        let mut plan = Plan::new(vec![cut("GET /a", 0, 0)]);
+        assert!(plan.unspent().is_some());
+        for _ in 0..5 {
+            assert_eq!(plan.strike("GET", "/v1/a"), Some(Effect::CutBefore));
+        }
+        assert_eq!(plan.unspent(), None);
     }
 
     #[test]

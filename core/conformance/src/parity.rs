@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::case::Case;
+
 /// Cells by call, then by language.
 pub type Table = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -15,7 +17,7 @@ pub fn cell(native: &str, cases: usize) -> String {
 }
 
 /// The page.
-pub fn render(table: &Table, languages: &[(&str, &str)], exempt: &Exempt) -> String {
+pub fn render(table: &Table, languages: &[(&str, &str)], exempt: &Exempt, cases: &[Case]) -> String {
     let mut page = String::from(HEAD);
     let _ = writeln!(
         page,
@@ -36,6 +38,16 @@ pub fn render(table: &Table, languages: &[(&str, &str)], exempt: &Exempt) -> Str
     for (language, heading) in languages {
         for (method, reason) in exempt.get(*language).into_iter().flatten() {
             let _ = writeln!(page, "- {heading}: `{method}`: {reason}");
+        }
+    }
+    if cases.iter().any(|case| !case.except.is_empty()) {
+        page.push_str("\n## Cases that a language cannot say\n\n");
+    }
+    for case in cases {
+        for (language, reason) in &case.except {
+            let heading = languages.iter().find_map(|(name, heading)| (name == language).then_some(*heading));
+            let _ =
+                writeln!(page, "- {}: {}, {}: {reason}", heading.unwrap_or(language), case.topic, case.name);
         }
     }
     page
@@ -80,7 +92,7 @@ mod tests {
         let table = Table::from([("files.read".to_owned(), row)]);
         let reason = BTreeMap::from([("Client::new".to_owned(), "as it is: fine".to_owned())]);
         let exempt = Exempt::from([("rust".to_owned(), reason), ("go".to_owned(), BTreeMap::new())]);
-        let page = render(&table, &languages, &exempt);
+        let page = render(&table, &languages, &exempt, &[]);
         assert!(page.contains("| `files.read` | `Files::read` · 3 | — |"), "{page}");
         assert_eq!(parse(&page, &languages), (table, exempt));
     }

@@ -57,8 +57,8 @@ impl World<'_> {
             bail!("{unspent}");
         }
         for (pattern, wanted) in &step.requests {
-            let count = plan.count(pattern);
-            ensure!(count == *wanted, "{count} requests '{pattern}' instead of {wanted}");
+            matches(wanted, &plan.count(pattern).into())
+                .map_err(|why| anyhow!("requests '{pattern}': {why}"))?;
         }
         Ok(())
     }

@@ -8,11 +8,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use forkyard_conformance::case::{self, Case};
 use forkyard_conformance::parity::{self, Table};
 use forkyard_conformance::run::{self, Report};
 use forkyard_conformance::world::World;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The languages and their headings, in the order of the table.
 const LANGUAGES: [(&str, &str); 5] = [
@@ -25,13 +26,23 @@ const LANGUAGES: [(&str, &str); 5] = [
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    match runtime.block_on(suite()) {
+    match runtime.block_on(unless_ended()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             println!("the conformance suite cannot run: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The suite, unless somebody ends this process: the server and its machines must not outlive it.
+async fn unless_ended() -> anyhow::Result<bool> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::select! {
+        outcome = suite() => outcome,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
     }
 }
 
@@ -46,6 +57,11 @@ async fn suite() -> anyhow::Result<bool> {
     let cases: Vec<Case> = all.iter().filter(|case| is_wanted(case)).cloned().collect();
     let whole = cases.len() == all.len();
     let executors = executors()?;
+    let unknown = all
+        .iter()
+        .flat_map(|case| case.except.keys())
+        .find(|name| LANGUAGES.iter().all(|(known, _)| known != name));
+    ensure!(unknown.is_none(), "a case excepts {unknown:?}, which is no language");
     let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-server.log");
     let world =
         World::start(&folder("FORKYARD_BIN")?, &folder("FORKYARD_TEST_IMAGES")?, File::create(&log)?).await?;
@@ -69,7 +85,8 @@ async fn suite() -> anyhow::Result<bool> {
         reports.push((name, report));
     }
     world.stop().await?;
-    if whole && failed == 0 && !is_table_fresh(&root.join("../../docs/reference/parity.md"), &reports)? {
+    if whole && failed == 0 && !is_table_fresh(&root.join("../../docs/reference/parity.md"), &reports, &all)?
+    {
         println!("docs/reference/parity.md is stale: run again with FORKYARD_WRITE_PARITY=1");
         failed += 1;
     }
@@ -103,7 +120,7 @@ fn folder(variable: &str) -> anyhow::Result<PathBuf> {
 }
 
 /// Writes the table, or says whether the one that is there is what was found. Languages that did not run keep what they had.
-fn is_table_fresh(file: &Path, reports: &[(&str, Report)]) -> anyhow::Result<bool> {
+fn is_table_fresh(file: &Path, reports: &[(&str, Report)], cases: &[Case]) -> anyhow::Result<bool> {
     let before = std::fs::read_to_string(file).unwrap_or_default();
     let (mut table, mut exempt) = parity::parse(&before, &LANGUAGES);
     for cells in table.values_mut() {
@@ -114,7 +131,7 @@ fn is_table_fresh(file: &Path, reports: &[(&str, Report)]) -> anyhow::Result<boo
         add(&mut table, language, report);
     }
     table.retain(|_, cells| !cells.is_empty());
-    let page = parity::render(&table, &LANGUAGES, &exempt);
+    let page = parity::render(&table, &LANGUAGES, &exempt, cases);
     if std::env::var_os("FORKYARD_WRITE_PARITY").is_some() {
         std::fs::write(file, &page)?;
         return Ok(true);
