@@ -127,7 +127,7 @@ func run(input io.Reader, output io.Writer) error {
 }
 
 func perform(ctx context.Context, kept *objects, told order) answer {
-	said := answer{ID: told.ID}
+	said := answer{ID: told.ID, Via: []string{}}
 	if told.Call == "surface" {
 		surface, err := findSurface()
 		if err != nil {
