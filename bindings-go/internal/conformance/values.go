@@ -72,9 +72,17 @@ func labels(given map[string]string) map[string]string {
 	return given
 }
 
+// stage is nil for a machine that is not being made, for which Go has a word.
+func stage(stage forkyard.Stage) any {
+	if stage == forkyard.StageMade {
+		return nil
+	}
+	return stage
+}
+
 func sandboxInfo(v forkyard.SandboxInfo) record {
 	return record{
-		"sandbox_id": v.SandboxID, "status": v.Status, "stage": orNil(v.Stage), "reason": orNil(v.Reason), "name": orNil(v.Name),
+		"sandbox_id": v.SandboxID, "status": v.Status, "stage": stage(v.Stage), "reason": orNil(v.Reason), "name": orNil(v.Name),
 		"image": v.Image, "image_digest": v.ImageDigest, "snapshot_id": orNil(v.SnapshotID), "cpus": v.CPUs,
 		"memory_mb": v.MemoryMB, "timeout_secs": v.Timeout.Seconds(), "labels": labels(v.Labels), "created_at_ms": at(v.CreatedAt),
 		"started_at_ms": at(v.StartedAt), "ended_at_ms": at(v.EndedAt),
