@@ -70,8 +70,10 @@ async fn suite() -> anyhow::Result<bool> {
     let mut reports = Vec::new();
     for (number, (name, _)) in LANGUAGES.into_iter().enumerate() {
         let Some(command) = executors.get(name) else { continue };
+        let sayable: Vec<Case> =
+            cases.iter().filter(|case| !case.except.contains_key(name)).cloned().collect();
         let report =
-            run::language(&world, number, command, &cases, whole).await.with_context(|| name.to_owned())?;
+            run::language(&world, number, command, &sayable, whole).await.with_context(|| name.to_owned())?;
         for failure in &report.failures {
             println!("{name}: {failure}");
         }
