@@ -85,14 +85,16 @@ go: golib ## Build the Go package's library and write its generated files
 	$(GO) gofmt -w bindings-go/*_gen.go
 
 demo: image python ## Run the examples on real microVMs
-	.ci/demo $(BIN) $(IMAGES) $(PYTHON)
+	.ci/serving $(BIN) $(IMAGES) .ci/demo $(PYTHON)
 
 serve: image ## Serve machines on this host until interrupted
 	$(BIN) serve --data-dir $(DATA) --image-dir $(IMAGES)
 
 test: image python node golib ## Run all tests, many of them on real microVMs
+	$(CARGO) build --examples
 	cd bindings-go && $(GO) build -o $(GO_EXECUTOR) ./internal/conformance
-	FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_CONFORMANCE='{$(EXECUTORS)}' $(CARGO) test
+	FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_CONFORMANCE='{$(EXECUTORS)}' $(CARGO) test --lib --bins --tests
+	.ci/serving $(BIN) $(IMAGES) $(CARGO) test --doc
 	cd bindings-python && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) $(PYTHON) -m pytest
 	cd bindings-node && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) npm run --silent test
 	$(CARGO) test -p forkyard-bindgen-go
@@ -111,9 +113,11 @@ $(DENY): | setup
 check: python node golib $(DENY) ## Formatters, lints, licences, generated files
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --quiet --no-deps
 	$(DENY) --log-level error check licenses bans sources
 	cd bindings-python && $(PYTHON) tools/unasync.py --check
-	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python && $(VENV)/bin/ruff format --check . ../examples/python
+	cd bindings-python && $(VENV)/bin/ruff check . ../examples/python ../server/tests
+	cd bindings-python && $(VENV)/bin/ruff format --check . ../examples/python ../server/tests
 	cd bindings-python && $(VENV)/bin/mypy && $(PYTHON) -m mypy.stubtest forkyard._native
 	cd bindings-node && npm run --silent typegen -- --check
 	bindings-node/node_modules/.bin/biome ci .

@@ -36,6 +36,15 @@ func Create(ctx context.Context, options Options) (*Sandbox, error) {
 	return client.Create(ctx, options)
 }
 
+// GetOrCreate answers the machine of a name, or makes it, as [Client.GetOrCreate] does, by the default client.
+func GetOrCreate(ctx context.Context, name string, options Options) (*Sandbox, error) {
+	client, err := Default()
+	if err != nil {
+		return nil, err
+	}
+	return client.GetOrCreate(ctx, name, options)
+}
+
 // Connect finds a machine that is there already, by its name or id, by the default client.
 func Connect(ctx context.Context, nameOrID string) (*Sandbox, error) {
 	client, err := Default()

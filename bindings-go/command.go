@@ -162,3 +162,16 @@ func (o *Sandbox) Start(ctx context.Context, command Command) (*Process, error) 
 	}
 	return o.startNative(ctx, command.spec())
 }
+
+// Pty starts a command on a terminal, which it has as its input and both its outputs; without a program it is the account's shell.
+// A terminal is a process: [Process.Output] is what it shows, escape sequences included, and [Process.WriteStdin] types on it. It
+// outlives the connections to it: up to 64 viewers, in any programs, find it by its id with [Sandbox.Process], get what was shown,
+// as far as it is kept (a MiB), and may type too. Close leaves it running, Kill ends it.
+//
+// It fails with [CodeNoCapacity] where 32 terminals run in the machine already.
+func (o *Sandbox) Pty(ctx context.Context, command Command, options PtyOptions) (*Process, error) {
+	if command.Check || command.Stdout != nil || command.Stderr != nil {
+		return nil, invalidError("Check, Stdout and Stderr are for Run: read what a terminal shows with Process.Output")
+	}
+	return o.ptyNative(ctx, command.spec(), options)
+}

@@ -172,7 +172,7 @@ func TestAContextThatHasEndedMakesNoCall(t *testing.T) {
 	bounded(t)
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := client(t).List(ended); !errors.Is(err, context.Canceled) {
+	if _, err := client(t).List(ended, forkyard.SandboxFilter{}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v is no cancellation", err)
 	}
 }
@@ -201,6 +201,6 @@ func TestWhatCannotCrossIsRefused(t *testing.T) {
 	}
 	_, err = forkyard.Create(ctx, forkyard.Options{MemoryMB: -5})
 	refused("a negative size", err)
-	_, err = new(forkyard.Client).List(ctx)
+	_, err = new(forkyard.Client).List(ctx, forkyard.SandboxFilter{})
 	refused("a client of nobody's", err)
 }

@@ -48,7 +48,7 @@ func TestAMachineLives(t *testing.T) {
 	check(t, err)
 	equal(t, "what was in memory", string(data), "kept\n")
 
-	all, err := client(t).List(ctx)
+	all, err := client(t).List(ctx, forkyard.SandboxFilter{})
 	check(t, err)
 	found := false
 	for _, info := range all {
@@ -175,7 +175,7 @@ func TestAKeySeesItsProjectAlone(t *testing.T) {
 	check(t, err)
 	equal(t, "the newest key", keys[len(keys)-1].KeyID, key.Info.KeyID)
 	check(t, c.RevokeKey(ctx, key.Info.KeyID))
-	if _, err := other.List(ctx); !errors.Is(err, forkyard.CodeUnauthenticated) {
+	if _, err := other.List(ctx, forkyard.SandboxFilter{}); !errors.Is(err, forkyard.CodeUnauthenticated) {
 		t.Fatalf("%v does not say that the key was revoked", err)
 	}
 }
@@ -185,7 +185,7 @@ func TestAServerThatIsNotThere(t *testing.T) {
 	nobody, err := forkyard.NewClient(forkyard.ClientOptions{URL: "http://127.0.0.1:9", APIKey: "k", Timeout: time.Second})
 	check(t, err)
 	defer nobody.Close()
-	_, err = nobody.List(ctx)
+	_, err = nobody.List(ctx, forkyard.SandboxFilter{})
 	var failure *forkyard.Error
 	if !errors.As(err, &failure) || failure.Code != forkyard.CodeConnection || !failure.Retryable {
 		t.Fatalf("%v does not say that nobody is there", err)

@@ -316,6 +316,42 @@ func (o *Client) Get(ctx context.Context, sandboxID string) (answer SandboxInfo,
 	return readSandboxInfo(r), nil
 }
 
+// GetOrCreate answers the machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
+// However many programs ask at once, one machine is made and all get it.
+//
+// One that is there is taken as it is: the options say only what a new one is made of, and are not compared with it; the name
+// in them does not matter. If the context is cancelled no machine is ended, since others may have it already.
+func (o *Client) GetOrCreate(ctx context.Context, name string, options Options) (answer *Sandbox, err error) {
+	var w0 writer
+	w0.text(name)
+	var w1 writer
+	{
+		w := &w1
+		writeOptions(w, options)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_client_get_or_create(handles[0], w0.toRust(), w1.toRust())
+	await(ctx, future, &futureU64)
+	defer futureU64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_u64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return newSandboxObject(out), nil
+}
+
 // Images answers the server's images.
 func (o *Client) Images(ctx context.Context) (answer []ImageInfo, err error) {
 	if ctx.Err() != nil {
@@ -362,10 +398,14 @@ func (o *Client) Keys(ctx context.Context) (answer []KeyInfo, err error) {
 	return readSlice(r, readKeyInfo), nil
 }
 
-// List answers all machines of the project, newest first.
-func (o *Client) List(ctx context.Context) (answer []SandboxInfo, err error) {
-	if ctx.Err() != nil {
-		err = contextError(ctx)
+// The machines that fit.
+func (o *Client) listing(filter listFilter) (answer *listing, err error) {
+	var w0 writer
+	{
+		w := &w0
+		writeListFilter(w, filter)
+	}
+	if err = firstError(w0.err); err != nil {
 		return answer, err
 	}
 	handles, err := cloneAll(&o.object)
@@ -373,16 +413,12 @@ func (o *Client) List(ctx context.Context) (answer []SandboxInfo, err error) {
 		return answer, err
 	}
 	runtime.KeepAlive(o)
-	future := C.uniffi_forkyard_go_fn_method_client_list(handles[0])
-	await(ctx, future, &futureRustBuffer)
-	defer futureRustBuffer.free(future)
 	status := newStatus()
-	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
-	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+	out := C.uniffi_forkyard_go_fn_method_client_listing(handles[0], w0.toRust(), status)
+	if err = (*callStatus)(status).err(nil, readError); err != nil {
 		return answer, err
 	}
-	r := fromRust(out)
-	return readSlice(r, readSandboxInfo), nil
+	return newListingObject(out), nil
 }
 
 // Pool answers a pool, with its machines counted.
@@ -620,6 +656,58 @@ func (o *Client) Terminate(ctx context.Context, sandboxID string) (answer Sandbo
 	return readSandboxInfo(r), nil
 }
 
+// Machines, fetched page by page.
+type listing struct {
+	object object
+}
+
+var kindListing = objectKind{
+	name: "listing",
+	clone: func(handle C.uint64_t, status *C.RustCallStatus) C.uint64_t {
+		return C.uniffi_forkyard_go_fn_clone_listing(handle, status)
+	},
+	free: func(handle C.uint64_t, status *C.RustCallStatus) {
+		C.uniffi_forkyard_go_fn_free_listing(handle, status)
+	},
+}
+
+func newListingObject(handle C.uint64_t) *listing {
+	o := &listing{object: object{kind: &kindListing, handle: handle}}
+	runtime.SetFinalizer(o, func(o *listing) { o.object.close() })
+	return o
+}
+
+// close lets go of what the library holds for this value; what it stands for lives on. Calls that are under way end as they
+// would have, later ones fail. To be called once there is no more use for it; the garbage collector does it otherwise.
+func (o *listing) close() error {
+	runtime.SetFinalizer(o, nil)
+	o.object.close()
+	return nil
+}
+
+// The next page; none after the last.
+func (o *listing) nextPage(ctx context.Context) (answer *listPage, err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_listing_next_page(handles[0])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readOptional(r, readListPage), nil
+}
+
 // Process is a process in a machine, and a place in its output. It is safe for use by many goroutines.
 type Process struct {
 	object object
@@ -769,7 +857,38 @@ func (o *Process) nextPiece(ctx context.Context) (answer *outputPiece, err error
 	return readOptional(r, readOutputPiece), nil
 }
 
-// Signal sends a signal to its process group; 9 to everything that it started.
+// Resize changes the size of its terminal; what is in the foreground there is told by SIGWINCH. Both sides are 1 to 4,096. It
+// fails with [CodeFailedPrecondition] where it has no terminal, or has ended already.
+func (o *Process) Resize(ctx context.Context, rows int, cols int) (err error) {
+	var w0 writer
+	w0.int32(rows)
+	var w1 writer
+	w1.int32(cols)
+	if err = firstError(w0.err, w1.err); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_process_resize(handles[0], C.int32_t(rows), C.int32_t(cols))
+	await(ctx, future, &futureVoid)
+	defer futureVoid.free(future)
+	status := newStatus()
+	C.ffi_forkyard_go_rust_future_complete_void(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Signal sends a signal to its process group or, where it has a terminal, to the one in the foreground there; 9 to everything
+// that it started.
 func (o *Process) Signal(ctx context.Context, number int) (err error) {
 	var w0 writer
 	w0.int32(number)
@@ -796,7 +915,8 @@ func (o *Process) Signal(ctx context.Context, number int) (err error) {
 	return nil
 }
 
-// WriteStdin writes to its standard input. It must have been started with OpenStdin.
+// WriteStdin writes to its standard input, or types on its terminal: Enter is "\n", Ctrl-C "\x03", Ctrl-D "\x04". Without a
+// terminal it must have been started with OpenStdin. Several programs may write to one process.
 func (o *Process) WriteStdin(ctx context.Context, data []byte) (err error) {
 	var w0 writer
 	{
@@ -990,6 +1110,39 @@ func (o *Sandbox) downloadNative(ctx context.Context, remote []byte, local strin
 		return answer, err
 	}
 	return int64(out), nil
+}
+
+// ExtendTimeout gives the machine another idle time-out, longer or shorter: whole seconds without any call, counted from this
+// one on, after which it is terminated or, if it has a name, suspended; at most 30 days. A suspended machine stays so. It
+// fails with [CodeSandboxLost] where the machine has ended.
+func (o *Sandbox) ExtendTimeout(ctx context.Context, timeout time.Duration) (answer SandboxInfo, err error) {
+	var w0 writer
+	{
+		w := &w0
+		w.duration(timeout)
+	}
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_extend_timeout(handles[0], w0.toRust())
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readSandboxInfo(r), nil
 }
 
 // Fork starts twins of the machine, each with its memory, its processes and its disk, and waits until they run. If the
@@ -1223,7 +1376,8 @@ func (o *Sandbox) NetworkEvents(ctx context.Context, cursor string, wait time.Du
 	return readNetworkEvents(r), nil
 }
 
-// Process finds a process that is there already; its output begins with the oldest that is kept.
+// Process finds a process that is there already, also one that a fork has of its original; its output begins with the oldest
+// that is kept.
 func (o *Sandbox) Process(processID string) (answer *Process, err error) {
 	var w0 writer
 	w0.text(processID)
@@ -1264,6 +1418,41 @@ func (o *Sandbox) Processes(ctx context.Context) (answer []ProcessInfo, err erro
 	}
 	r := fromRust(out)
 	return readSlice(r, readProcessInfo), nil
+}
+
+// Starts a command on a terminal.
+func (o *Sandbox) ptyNative(ctx context.Context, command commandSpec, terminal PtyOptions) (answer *Process, err error) {
+	var w0 writer
+	{
+		w := &w0
+		writeCommandSpec(w, command)
+	}
+	var w1 writer
+	{
+		w := &w1
+		writePtyOptions(w, terminal)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_pty_native(handles[0], w0.toRust(), w1.toRust())
+	await(ctx, future, &futureU64)
+	defer futureU64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_u64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return newProcessObject(out), nil
 }
 
 // A file's contents, at most 1 GiB.

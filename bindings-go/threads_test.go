@@ -3,6 +3,7 @@
 package forkyard_test
 
 import (
+	"context"
 	"os"
 	"strconv"
 	"strings"
@@ -20,51 +21,62 @@ func TestAThousandWaitingGoroutinesHoldNoThreads(t *testing.T) {
 	sandbox := shared(t, ctx)
 	command := forkyard.Cmd("cat")
 	command.OpenStdin = true
-	process, err := sandbox.Start(ctx, command)
-	check(t, err)
-	defer process.Close()
-	const waiters = 1000
+	// A process lets 64 read its output at once.
+	const processes, readers = 20, 50
 	var waiting, ended sync.WaitGroup
-	failed := make(chan error, waiters)
-	for range waiters {
-		waiting.Add(1)
-		ended.Add(1)
-		go func() {
-			defer ended.Done()
-			same, err := sandbox.Process(process.ID())
-			if err != nil {
-				failed <- err
-				waiting.Done()
-				return
-			}
-			defer same.Close()
-			once := sync.OnceFunc(waiting.Done)
-			defer once()
-			for output, err := range same.Output(ctx) {
-				if err != nil {
+	failed := make(chan error, processes*readers)
+	started := make([]*forkyard.Process, processes)
+	for i := range started {
+		process, err := sandbox.Start(ctx, command)
+		check(t, err)
+		defer process.Close()
+		started[i] = process
+		for range readers {
+			waiting.Add(1)
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				once := sync.OnceFunc(waiting.Done)
+				defer once()
+				if err := readAll(ctx, sandbox, process.ID(), once); err != nil {
 					failed <- err
-					return
 				}
-				// It has its connection, and waits for more.
-				if len(output.Data) > 0 {
-					once()
-				}
-			}
-		}()
+			}()
+		}
+		check(t, process.WriteStdin(ctx, []byte("x")))
 	}
-	check(t, process.WriteStdin(ctx, []byte("x")))
 	waiting.Wait()
 	count := threads(t)
-	t.Logf("%d threads for %d waiting goroutines", count, waiters)
+	t.Logf("%d threads for %d waiting goroutines", count, processes*readers)
 	if count >= mostThreads {
 		t.Error("these are too many")
 	}
-	check(t, process.CloseStdin(ctx))
+	for _, process := range started {
+		check(t, process.CloseStdin(ctx))
+	}
 	ended.Wait()
 	close(failed)
 	for err := range failed {
 		t.Error(err)
 	}
+}
+
+// readAll reads a process's output to its end, and says when it has some and waits for more.
+func readAll(ctx context.Context, sandbox *forkyard.Sandbox, id string, waits func()) error {
+	process, err := sandbox.Process(id)
+	if err != nil {
+		return err
+	}
+	defer process.Close()
+	for output, err := range process.Output(ctx) {
+		if err != nil {
+			return err
+		}
+		if len(output.Data) > 0 {
+			waits()
+		}
+	}
+	return nil
 }
 
 func threads(t *testing.T) int {

@@ -432,6 +432,39 @@ func writeKeyScope(w *writer, v KeyScope) { writeWord(w, "KeyScope", allKeyScope
 
 func readKeyScope(r *reader) KeyScope { return allKeyScope[r.int32()-1] }
 
+// Which machines to list.
+type listFilter struct {
+	// Only those of this name.
+	Name string
+	// Only those in this state.
+	Status string
+	// Only those of this image.
+	Image string
+	// Only those with all of these labels.
+	Labels map[string]string
+	// Machines that one request fetches.
+	PageSize int
+}
+
+func writeListFilter(w *writer, v listFilter) {
+	w.string(v.Name)
+	w.string(v.Status)
+	w.string(v.Image)
+	writeMap(w, v.Labels, (*writer).string)
+	w.int32(v.PageSize)
+}
+
+// A page of machines.
+type listPage struct {
+	// The machines.
+	Sandboxes []SandboxInfo
+}
+
+func readListPage(r *reader) (v listPage) {
+	v.Sandboxes = readSlice(r, readSandboxInfo)
+	return v
+}
+
 // NetworkCounters are what went through a machine's network since the server first knew of it.
 type NetworkCounters struct {
 	// BytesOut is how many payload bytes the machine sent.
@@ -878,6 +911,8 @@ type ProcessInfo struct {
 	State ProcessState
 	// StartedAt is when it started, by the machine's clock.
 	StartedAt time.Time
+	// Pty is the size of its terminal; nil where it has none.
+	Pty *PtySize
 	// Exit is how it ended; nil while it runs.
 	Exit *ExitStatus
 }
@@ -889,6 +924,7 @@ func readProcessInfo(r *reader) (v ProcessInfo) {
 	v.Args = readSlice(r, (*reader).string)
 	v.State = readProcessState(r)
 	v.StartedAt = r.time()
+	v.Pty = readOptional(r, readPtySize)
 	v.Exit = readOptional(r, readExitStatus)
 	return v
 }
@@ -909,6 +945,40 @@ var allProcessState = [...]ProcessState{
 }
 
 func readProcessState(r *reader) ProcessState { return allProcessState[r.int32()-1] }
+
+// PtyOptions say what terminal to start a program on. Zero values stand for defaults.
+type PtyOptions struct {
+	// Rows are 1 to 4,096. Default: 24.
+	Rows int
+	// Cols are the columns, 1 to 4,096. Default: 80.
+	Cols int
+	// Term is what the terminal understands: the variable TERM. Default: xterm-256color.
+	Term string
+	// HangupAfter is how long it may be without any viewer, at most a day, before it is hung up. A viewer whose connection is cut
+	// needs some for the next. Default: for ever.
+	HangupAfter time.Duration
+}
+
+func writePtyOptions(w *writer, v PtyOptions) {
+	w.int32(v.Rows)
+	w.int32(v.Cols)
+	w.string(v.Term)
+	w.duration(v.HangupAfter)
+}
+
+// PtySize is the size of a terminal in characters.
+type PtySize struct {
+	// Rows are its rows.
+	Rows int
+	// Cols are its columns.
+	Cols int
+}
+
+func readPtySize(r *reader) (v PtySize) {
+	v.Rows = r.int32()
+	v.Cols = r.int32()
+	return v
+}
 
 // Result is how a command ended and what it wrote.
 type Result struct {

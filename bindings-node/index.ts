@@ -2,7 +2,7 @@
 import './lib/prepare.js';
 
 export type { CallOptions } from './lib/call.js';
-export { Client } from './lib/client.js';
+export { Client, type IterOptions } from './lib/client.js';
 export {
   AlreadyExists,
   CallCancelled,
@@ -35,11 +35,13 @@ export {
 } from './lib/errors.js';
 export type { Path, ReadOptions, TransferOptions, WriteOptions } from './lib/files.js';
 export { ExecResult, type Output, Process } from './lib/process.js';
+export { Pty } from './lib/pty.js';
 export {
   type CreateOptions,
   type ExecOptions,
   type ForkOptions,
   type NetworkEventsOptions,
+  type PtyOptions,
   Sandbox,
   type ServerOptions,
   type StartOptions,
@@ -75,7 +77,10 @@ export type {
   PoolRequest,
   ProcessInfo,
   ProcessState,
+  PtyRequest,
+  PtySize,
   RetentionPolicy,
+  SandboxFilter,
   SandboxInfo,
   SandboxStatus,
   ServerInfo,

@@ -40,9 +40,11 @@ export type CheckpointType = 'filesystem' | 'memory'
 export declare class Client {
   constructor(options: ClientOptions)
   create(request: CreateRequest, network: NetworkRequest, cancel?: Cancel | undefined | null): Promise<Sandbox>
+  getOrCreate(name: string, request: CreateRequest, network: NetworkRequest, cancel?: Cancel | undefined | null): Promise<Sandbox>
   connect(idOrName: string, cancel?: Cancel | undefined | null): Promise<Sandbox>
   get(sandboxId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
-  list(cancel?: Cancel | undefined | null): Promise<Array<SandboxInfo>>
+  list(filter: SandboxFilter, cancel?: Cancel | undefined | null): Promise<Array<SandboxInfo>>
+  listing(filter: SandboxFilter, pageSize: number): Listing
   terminate(sandboxId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   snapshot(snapshotId: string, cancel?: Cancel | undefined | null): Promise<SnapshotInfo>
   snapshots(cancel?: Cancel | undefined | null): Promise<Array<SnapshotInfo>>
@@ -256,6 +258,12 @@ export interface KeyRequest {
  */
 export type KeyScope = 'sandboxes' | 'admin'
 
+/** A list of machines that is fetched page by page. */
+export declare class Listing {
+  /** The next page; null after the last. */
+  nextPage(cancel?: Cancel | undefined | null): Promise<Array<SandboxInfo> | null>
+}
+
 /** What went through a machine's network since the server first knew of it. */
 export interface NetworkCounters {
   /** Payload bytes that the machine sent. */
@@ -458,8 +466,11 @@ export interface PoolRequest {
 /** A process in a machine, and a place in its output. */
 export declare class Process {
   get id(): string
-  /** The next of its output; null after its end. Nothing is taken from the connection before it is asked for. */
+  /** The next of its output; null after its end, or if it was let go of. Nothing is taken from the connection before it is asked for. */
   next(cancel?: Cancel | undefined | null): Promise<OutputEvent | null>
+  /** Lets go of its output; a read that is under way ends, and the next takes it up where it was. */
+  detach(cancel?: Cancel | undefined | null): Promise<undefined>
+  resize(rows: number, cols: number, cancel?: Cancel | undefined | null): Promise<undefined>
   info(cancel?: Cancel | undefined | null): Promise<ProcessInfo>
   signal(number: number, cancel?: Cancel | undefined | null): Promise<undefined>
   writeStdin(data: Uint8Array, cancel?: Cancel | undefined | null): Promise<undefined>
@@ -482,6 +493,8 @@ export interface ProcessInfo {
   state: ProcessState
   /** When it started, by the machine's clock: milliseconds since 1970. */
   startedAtMs: number
+  /** The size of its terminal; absent where it has none. */
+  pty?: PtySize | undefined
   /** How it ended; absent while it runs. */
   exit?: ExitStatus | undefined
 }
@@ -497,6 +510,27 @@ export declare class Progress {
   end(): void
   /** Bytes that went over, once they are others than before; null when the transfer has ended. */
   next(): Promise<number | null>
+}
+
+/** What terminal to start a program on. */
+export interface PtyRequest {
+  /** Rows, 1 to 4,096. Default: 24. */
+  rows?: number | undefined
+  /** Columns, 1 to 4,096. Default: 80. */
+  cols?: number | undefined
+  /** What the terminal understands: the variable `TERM`. Default: `xterm-256color`. */
+  term?: string | undefined
+  /**
+   * Milliseconds without any viewer, at most a day, after which it is hung up. A viewer whose connection is cut needs some
+   * for the next. Default: never.
+   */
+  hangupAfterMs?: number | undefined
+}
+
+/** The size of a terminal in characters. */
+export interface PtySize {
+  rows: number
+  cols: number
 }
 
 /** Which of its snapshots a project keeps. */
@@ -530,15 +564,29 @@ export declare class Sandbox {
   get record(): SandboxInfo
   run(request: CommandRequest, stdin: Uint8Array | undefined | null, killOnCancel: boolean, cancel?: Cancel | undefined | null): Promise<CommandResult>
   start(request: CommandRequest, stdin: Uint8Array | undefined | null, openStdin: boolean, cancel?: Cancel | undefined | null): Promise<Process>
+  pty(request: CommandRequest, terminal: PtyRequest, cancel?: Cancel | undefined | null): Promise<Process>
   process(processId: string): Process
   processes(cancel?: Cancel | undefined | null): Promise<Array<ProcessInfo>>
   info(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
+  extendTimeout(timeoutMs: number, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   terminate(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   checkpoint(request: CheckpointRequest, cancel?: Cancel | undefined | null): Promise<SnapshotInfo>
   fork(count: number, request: ForkRequest, network: NetworkRequest, cancel?: Cancel | undefined | null): Promise<Array<Sandbox>>
   suspend(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   resume(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   restore(snapshotId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
+}
+
+/** Which machines to list: those that fit all that is said here. */
+export interface SandboxFilter {
+  /** Only those of this name: at most one that has not ended. */
+  name?: string | undefined
+  /** Only those in this state. */
+  status?: SandboxStatus | undefined
+  /** Only those of this image: its tag as it was asked for, or its digest. */
+  image?: string | undefined
+  /** Only those with all of these labels. */
+  labels?: Record<string, string> | undefined
 }
 
 /** A machine as the server shows it. */

@@ -51,16 +51,20 @@ impl Client {
         Ok(Sandbox::new(run_or_undo(creating, end).await?))
     }
 
+    /// GetOrCreate answers the machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
+    /// However many programs ask at once, one machine is made and all get it.
+    ///
+    /// One that is there is taken as it is: the options say only what a new one is made of, and are not compared with it; the name
+    /// in them does not matter. If the context is cancelled no machine is ended, since others may have it already.
+    pub async fn get_or_create(&self, name: String, options: Options) -> Answer<Arc<Sandbox>> {
+        let (client, request) = (self.client.clone(), options.try_into()?);
+        Ok(Sandbox::new(run(async move { client.get_or_create(&name, request).await }).await?))
+    }
+
     /// Connect finds a machine that is there already, by its name or id.
     pub async fn connect(&self, name_or_id: String) -> Answer<Arc<Sandbox>> {
         let client = self.client.clone();
         Ok(Sandbox::new(run(async move { client.connect(&name_or_id).await }).await?))
-    }
-
-    /// List answers all machines of the project, newest first.
-    pub async fn list(&self) -> Answer<Vec<SandboxInfo>> {
-        let client = self.client.clone();
-        Ok(run(async move { client.list().await }).await?.into_iter().map(Into::into).collect())
     }
 
     /// Get answers a machine's record.

@@ -11,9 +11,11 @@ mod client;
 mod error;
 mod files;
 mod key;
+mod listing;
 mod network;
 mod pool;
 mod process;
+mod pty;
 mod sandbox;
 mod server;
 mod snapshot;
@@ -25,6 +27,7 @@ pub use client::{Client, ClientOptions};
 pub use error::{Code, Error};
 pub use files::{FileInfo, FileKind, Progress};
 pub use key::{CreatedKey, KeyInfo, KeyOptions, KeyScope};
+pub use listing::{ListFilter, ListPage, Listing};
 pub use network::{
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEvents, NetworkInfo, NetworkLink, NetworkPolicy,
     NetworkProtocol, NetworkVerdict,
@@ -33,6 +36,7 @@ pub use pool::{PoolInfo, PoolOptions};
 pub use process::{
     CommandSpec, ExitStatus, OutputPiece, OutputStream, Process, ProcessInfo, ProcessState, Result,
 };
+pub use pty::{PtyOptions, PtySize};
 pub use sandbox::{Options, Sandbox, SandboxInfo, SandboxStatus, Stage};
 pub use server::{Capacity, ImageInfo, ServerInfo};
 pub use snapshot::{

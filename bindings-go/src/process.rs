@@ -6,12 +6,12 @@ use forkyard::runtime::run;
 use forkyard::{Handle, OutputEvent};
 use tokio::sync::Mutex;
 
-use crate::{Answer, Blob, Error, Sandbox, value};
+use crate::{Answer, Blob, Error, PtySize, Sandbox, value};
 
 /// Process is a process in a machine, and a place in its output. It is safe for use by many goroutines.
 #[derive(uniffi::Object)]
 pub struct Process {
-    handle: Handle,
+    pub(crate) handle: Handle,
     /// Locked while somebody reads: two readers share one place.
     reader: Arc<Mutex<Reader>>,
     exit: OnceLock<ExitStatus>,
@@ -240,13 +240,15 @@ pub struct ProcessInfo {
     pub state: ProcessState,
     /// StartedAt is when it started, by the machine's clock.
     pub started_at: SystemTime,
+    /// Pty is the size of its terminal; nil where it has none.
+    pub pty: Option<PtySize>,
     /// Exit is how it ended; nil while it runs.
     pub exit: Option<ExitStatus>,
 }
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, exit } = info;
+        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, pty, exit } = info;
         Self {
             id: id.to_string(),
             pid,
@@ -254,6 +256,7 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             args,
             state: state.into(),
             started_at: value::time(started_at_ms),
+            pty: pty.map(Into::into),
             exit: exit.map(Into::into),
         }
     }
@@ -273,7 +276,8 @@ impl Sandbox {
         Ok(Process::new(run(async move { sandbox.start(command).await }).await?))
     }
 
-    /// Process finds a process that is there already; its output begins with the oldest that is kept.
+    /// Process finds a process that is there already, also one that a fork has of its original; its output begins with the oldest
+    /// that is kept.
     pub fn process(&self, process_id: String) -> Answer<Arc<Process>> {
         Ok(Process::new(self.sandbox.process(&process_id)?))
     }
@@ -286,7 +290,7 @@ impl Sandbox {
 }
 
 impl Process {
-    fn new(process: forkyard::Process) -> Arc<Self> {
+    pub(crate) fn new(process: forkyard::Process) -> Arc<Self> {
         let handle = process.handle();
         let reader = Arc::new(Mutex::new(Reader { process, ahead: None, ended: false }));
         Arc::new(Self { handle, reader, exit: OnceLock::new() })
@@ -329,7 +333,8 @@ impl Process {
         Ok(run(async move { handle.info().await }).await?.into())
     }
 
-    /// Signal sends a signal to its process group; 9 to everything that it started.
+    /// Signal sends a signal to its process group or, where it has a terminal, to the one in the foreground there; 9 to everything
+    /// that it started.
     pub async fn signal(&self, number: i32) -> Answer<()> {
         let handle = self.handle.clone();
         run(async move { handle.signal(number).await }).await.map_err(Error::from)
@@ -345,7 +350,8 @@ impl Process {
         self.handle.kill_in_background();
     }
 
-    /// WriteStdin writes to its standard input. It must have been started with OpenStdin.
+    /// WriteStdin writes to its standard input, or types on its terminal: Enter is "\n", Ctrl-C "\x03", Ctrl-D "\x04". Without a
+    /// terminal it must have been started with OpenStdin. Several programs may write to one process.
     pub async fn write_stdin(&self, data: Blob) -> Answer<()> {
         let handle = self.handle.clone();
         run(async move { handle.write_stdin(data.0).await }).await.map_err(Error::from)

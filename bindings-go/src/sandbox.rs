@@ -244,6 +244,14 @@ impl Sandbox {
         Ok(run(async move { sandbox.refresh().await.cloned() }).await?.into())
     }
 
+    /// ExtendTimeout gives the machine another idle time-out, longer or shorter: whole seconds without any call, counted from this
+    /// one on, after which it is terminated or, if it has a name, suspended; at most 30 days. A suspended machine stays so. It
+    /// fails with [CodeSandboxLost] where the machine has ended.
+    pub async fn extend_timeout(&self, timeout: Duration) -> Answer<SandboxInfo> {
+        let (sandbox, secs) = (self.sandbox.clone(), value::seconds(timeout).unwrap_or_default());
+        Ok(run(async move { sandbox.extend_timeout(secs).await }).await?.into())
+    }
+
     /// Terminate ends the machine and waits for its end; ending one that has ended answers how it ended.
     pub async fn terminate(&self) -> Answer<SandboxInfo> {
         let sandbox = self.sandbox.clone();

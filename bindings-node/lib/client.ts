@@ -7,12 +7,19 @@ import type {
   PoolInfo,
   PoolRequest,
   RetentionPolicy,
+  SandboxFilter,
   SandboxInfo,
   ServerInfo,
   SnapshotInfo,
 } from '../native.js';
 import * as native from '../native.js';
 import { type CallOptions, call, callSync } from './call.js';
+
+/** Which machines to fetch, and how. */
+export interface IterOptions extends SandboxFilter, CallOptions {
+  /** Machines that one request fetches, 1 to 1,000. Default: 100. */
+  pageSize?: number | undefined;
+}
 
 /** One server and one pool of connections to it, however many machines it drives. */
 export class Client {
@@ -24,9 +31,27 @@ export class Client {
     this.native = callSync(() => new native.Client(options));
   }
 
-  /** All machines of the project, newest first. */
-  list({ signal }: CallOptions = {}): Promise<SandboxInfo[]> {
-    return call(signal, (cancel) => this.native.list(cancel));
+  /**
+   * The machines of the project that fit all that is said, newest first; without a word all, ended ones included. Fails with
+   * {@link InvalidArgument} where no label can be as asked.
+   */
+  list(options: SandboxFilter & CallOptions = {}): Promise<SandboxInfo[]> {
+    return call(options.signal, (cancel) => this.native.list(options, cancel));
+  }
+
+  /**
+   * The same machines, fetched as they are read, a page at a time. One that is made meanwhile is not among them, and none comes
+   * twice.
+   */
+  async *iter(options: IterOptions = {}): AsyncGenerator<SandboxInfo, undefined> {
+    const listing = callSync(() => this.native.listing(options, options.pageSize ?? 100));
+    for (;;) {
+      const page = await call(options.signal, (cancel) => listing.nextPage(cancel));
+      if (page === null) {
+        return undefined;
+      }
+      yield* page;
+    }
   }
 
   /** A machine's record. Fails with {@link SandboxNotFound} where there is none of this id in the project. */

@@ -211,6 +211,7 @@ const WORDS: ReadonlyMap<string, string> = new Map([
   ['i32', 'a whole number'],
   ['bool', 'true or false'],
   ['CheckpointType', "'filesystem' or 'memory'"],
+  ['SandboxStatus', "a status such as 'running'"],
   ['KeyScope', "'sandboxes' or 'admin'"],
   ['WhenFull', "'refuse' or 'delete_oldest'"],
 ]);

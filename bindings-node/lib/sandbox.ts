@@ -8,6 +8,7 @@ import type {
   NetworkInfo,
   NetworkRequest,
   ProcessInfo,
+  PtyRequest,
   SandboxInfo,
   SandboxStatus,
   SnapshotInfo,
@@ -17,6 +18,7 @@ import { type Client, defaultClient } from './client.js';
 import { CommandFailed, CommandTimeout } from './errors.js';
 import { Files } from './files.js';
 import { ExecResult, Process } from './process.js';
+import { Pty } from './pty.js';
 
 /** Which server to ask. */
 export interface ServerOptions extends CallOptions {
@@ -63,6 +65,12 @@ export interface StartOptions extends CommandRequest, CallOptions {
   openStdin?: boolean | undefined;
 }
 
+/** A program and what terminal to start it on. */
+export interface PtyOptions extends Omit<CommandRequest, 'cmd'>, PtyRequest, CallOptions {
+  /** The program. Default: the account's shell. */
+  cmd?: string | undefined;
+}
+
 /**
  * A machine of one's own: an isolated microVM that runs commands and keeps files until it is destroyed. Leaving the block of
  * an `await using` destroys it.
@@ -90,6 +98,19 @@ export class Sandbox extends Files implements AsyncDisposable {
   static async create(options: CreateOptions = {}): Promise<Sandbox> {
     const { client = defaultClient(), signal } = options;
     return new Sandbox(await call(signal, (cancel) => client.native.create(options, options, cancel)));
+  }
+
+  /**
+   * The machine of this name, running: the one that is there, resumed if it is suspended, or else a new one. However many
+   * programs ask at once, one machine is made and all get it.
+   *
+   * One that is there is taken as it is: the options say only what a new one is made of, and are not compared with it (`info`
+   * says what it is). Aborted, this ends no machine, since others may have it already. Fails as `create` does.
+   */
+  static async getOrCreate(name: string, options: Omit<CreateOptions, 'name'> = {}): Promise<Sandbox> {
+    const { client = defaultClient(), signal } = options;
+    const found = await call(signal, (cancel) => client.native.getOrCreate(name, options, options, cancel));
+    return new Sandbox(found);
   }
 
   /**
@@ -125,6 +146,15 @@ export class Sandbox extends Files implements AsyncDisposable {
   /** Its record as it is now. */
   info(options: CallOptions = {}): Promise<SandboxInfo> {
     return this.#recorded(options, (cancel) => this.native.info(cancel));
+  }
+
+  /**
+   * Gives the machine another idle time-out, longer or shorter: milliseconds without any call, counted from this one on, after
+   * which it is terminated or, if it has a name, suspended; rounded up to whole seconds, at most 30 days. A suspended machine
+   * stays so. Fails with {@link SandboxLost} where it has ended.
+   */
+  extendTimeout(timeoutMs: number, options: CallOptions = {}): Promise<SandboxInfo> {
+    return this.#recorded(options, (cancel) => this.native.extendTimeout(timeoutMs, cancel));
   }
 
   /** Ends it and waits for its end; ending one that has ended answers how it ended. */
@@ -262,6 +292,29 @@ export class Sandbox extends Files implements AsyncDisposable {
     const { stdin, openStdin = false, signal } = options;
     const input = stdin === undefined ? undefined : bytes(stdin);
     return new Process(await call(signal, (cancel) => this.native.start(options, input, openStdin, cancel)));
+  }
+
+  /**
+   * Starts a program on a terminal, which it has as its input and both its outputs. Aborted before it answers, it kills the
+   * program again.
+   *
+   * Fails with {@link InvalidArgument} where a value is out of range, {@link NotFound} where there is no such program, folder or
+   * user in the machine, and {@link NoCapacity} where 32 terminals run in it already.
+   */
+  async pty(options: PtyOptions = {}): Promise<Pty> {
+    const command = { ...options, cmd: options.cmd ?? '' };
+    return new Pty(await call(options.signal, (cancel) => this.native.pty(command, options, cancel)), true);
+  }
+
+  /**
+   * A terminal that is there already, by its id, also one that a fork has of its original. What it showed comes first, as far
+   * as it is kept: the last MiB. Whether it is there shows with the first call.
+   */
+  attachPty(ptyId: string): Pty {
+    return new Pty(
+      callSync(() => this.native.process(ptyId)),
+      false,
+    );
   }
 
   /** A process that is there already, its output from the oldest that is kept. */

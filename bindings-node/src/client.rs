@@ -5,14 +5,15 @@ use napi_derive::napi;
 
 use crate::call::{Cancel, begin};
 use crate::error::to_js_error;
+use crate::listing::Listing;
 use crate::record::key::{CreatedKey, KeyInfo, KeyRequest};
 use crate::record::network::NetworkRequest;
 use crate::record::pool::{PoolInfo, PoolRequest};
-use crate::record::sandbox::{CreateRequest, SandboxInfo};
+use crate::record::sandbox::{CreateRequest, SandboxFilter, SandboxInfo};
 use crate::record::server::{ImageInfo, ServerInfo};
 use crate::record::snapshot::{RetentionPolicy, SnapshotInfo};
 use crate::sandbox::Sandbox;
-use crate::value::{invalid, millis};
+use crate::value::{invalid, millis, whole};
 
 /// How to reach a server.
 #[napi(object, object_to_js = false)]
@@ -70,6 +71,21 @@ impl Client {
     }
 
     #[napi]
+    pub fn get_or_create<'env>(
+        &self,
+        env: &'env Env,
+        name: String,
+        request: CreateRequest,
+        network: NetworkRequest,
+        cancel: Option<&Cancel>,
+    ) -> Result<PromiseRaw<'env, Sandbox>> {
+        let client = self.client.clone();
+        begin(env, cancel, async move {
+            Ok(Sandbox::new(client.get_or_create(&name, request.with(network)?).await?))
+        })
+    }
+
+    #[napi]
     pub fn connect<'env>(
         &self,
         env: &'env Env,
@@ -95,10 +111,18 @@ impl Client {
     pub fn list<'env>(
         &self,
         env: &'env Env,
+        filter: SandboxFilter,
         cancel: Option<&Cancel>,
     ) -> Result<PromiseRaw<'env, Vec<SandboxInfo>>> {
         let client = self.client.clone();
-        begin(env, cancel, async move { Ok(all(client.list().await?)) })
+        begin(env, cancel, async move { Ok(all(client.sandboxes(&filter.paged(1000))?.all().await?)) })
+    }
+
+    #[napi]
+    pub fn listing(&self, env: Env, filter: SandboxFilter, page_size: f64) -> Result<Listing> {
+        let listing = whole("pageSize", page_size)
+            .and_then(|page_size| self.client.sandboxes(&filter.paged(page_size)));
+        listing.map(Listing::new).map_err(|error| to_js_error(env, error))
     }
 
     #[napi]

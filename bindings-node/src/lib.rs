@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod error;
 mod files;
+mod listing;
 mod network;
 mod process;
 mod progress;

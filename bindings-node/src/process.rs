@@ -4,10 +4,11 @@ use forkyard::Handle;
 use napi::bindgen_prelude::{PromiseRaw, Uint8Array};
 use napi::{Env, Result};
 use napi_derive::napi;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::call::{Cancel, begin};
 use crate::record::process::{OutputEvent, ProcessInfo};
+use crate::record::pty::size;
 
 /// A process in a machine, and a place in its output.
 #[napi]
@@ -15,11 +16,13 @@ pub struct Process {
     handle: Handle,
     /// Locked while somebody reads: two readers share one place.
     reader: Arc<Mutex<forkyard::Process>>,
+    /// Ends a read that is under way.
+    let_go: Arc<Notify>,
 }
 
 impl Process {
     pub fn new(process: forkyard::Process) -> Self {
-        Self { handle: process.handle(), reader: Arc::new(Mutex::new(process)) }
+        Self { handle: process.handle(), reader: Arc::new(Mutex::new(process)), let_go: Arc::default() }
     }
 }
 
@@ -30,15 +33,45 @@ impl Process {
         self.handle.id().as_str().to_owned()
     }
 
-    /// The next of its output; null after its end. Nothing is taken from the connection before it is asked for.
+    /// The next of its output; null after its end, or if it was let go of. Nothing is taken from the connection before it is asked for.
     #[napi(ts_return_type = "Promise<OutputEvent | null>")]
     pub fn next<'env>(
         &self,
         env: &'env Env,
         cancel: Option<&Cancel>,
     ) -> Result<PromiseRaw<'env, Option<OutputEvent>>> {
-        let reader = self.reader.clone();
-        begin(env, cancel, async move { Ok(reader.lock().await.next().await?.map(Into::into)) })
+        // Made before the call begins: whoever lets go after this ends it.
+        let (reader, let_go) = (self.reader.clone(), self.let_go.clone().notified_owned());
+        begin(env, cancel, async move {
+            let next = async { reader.lock().await.next().await };
+            tokio::select! {
+                event = next => Ok(event?.map(Into::into)),
+                () = let_go => Ok(None),
+            }
+        })
+    }
+
+    /// Lets go of its output; a read that is under way ends, and the next takes it up where it was.
+    #[napi]
+    pub fn detach<'env>(&self, env: &'env Env, cancel: Option<&Cancel>) -> Result<PromiseRaw<'env, ()>> {
+        let (reader, let_go) = (self.reader.clone(), self.let_go.clone());
+        begin(env, cancel, async move {
+            let_go.notify_waiters();
+            reader.lock().await.detach();
+            Ok(())
+        })
+    }
+
+    #[napi]
+    pub fn resize<'env>(
+        &self,
+        env: &'env Env,
+        rows: f64,
+        cols: f64,
+        cancel: Option<&Cancel>,
+    ) -> Result<PromiseRaw<'env, ()>> {
+        let handle = self.handle.clone();
+        begin(env, cancel, async move { handle.resize(size(rows, cols)?).await })
     }
 
     #[napi]

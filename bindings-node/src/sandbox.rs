@@ -7,9 +7,10 @@ use crate::error::to_js_error;
 use crate::process::Process;
 use crate::record::network::NetworkRequest;
 use crate::record::process::{CommandRequest, CommandResult, Handling, ProcessInfo};
+use crate::record::pty::PtyRequest;
 use crate::record::sandbox::{ForkRequest, SandboxInfo};
 use crate::record::snapshot::{CheckpointRequest, SnapshotInfo};
-use crate::value::whole;
+use crate::value::{seconds, whole};
 
 /// A machine. Its files are in `files.rs`, its network in `network.rs`.
 #[napi]
@@ -66,6 +67,22 @@ impl Sandbox {
     }
 
     #[napi]
+    pub fn pty<'env>(
+        &self,
+        env: &'env Env,
+        request: CommandRequest,
+        terminal: PtyRequest,
+        cancel: Option<&Cancel>,
+    ) -> Result<PromiseRaw<'env, Process>> {
+        let sandbox = self.sandbox.clone();
+        begin(env, cancel, async move {
+            let handling = Handling { stdin: None, open_stdin: false, kill_on_cancel: true };
+            let command = request.handled(handling)?.terminal(terminal.try_into()?);
+            Ok(Process::new(sandbox.start(command).await?))
+        })
+    }
+
+    #[napi]
     pub fn process(&self, env: Env, process_id: String) -> Result<Process> {
         self.sandbox.process(&process_id).map(Process::new).map_err(|error| to_js_error(env, error))
     }
@@ -92,6 +109,19 @@ impl Sandbox {
     ) -> Result<PromiseRaw<'env, SandboxInfo>> {
         let mut sandbox = self.sandbox.clone();
         begin(env, cancel, async move { Ok(sandbox.refresh().await?.clone().into()) })
+    }
+
+    #[napi]
+    pub fn extend_timeout<'env>(
+        &self,
+        env: &'env Env,
+        timeout_ms: f64,
+        cancel: Option<&Cancel>,
+    ) -> Result<PromiseRaw<'env, SandboxInfo>> {
+        let sandbox = self.sandbox.clone();
+        begin(env, cancel, async move {
+            Ok(sandbox.extend_timeout(seconds("timeoutMs", timeout_ms)?).await?.into())
+        })
     }
 
     #[napi]

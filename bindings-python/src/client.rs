@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use forkyard::{SandboxFilter, SandboxListing};
 use pyo3::prelude::*;
 
 use crate::call::Call;
 use crate::error::{invalid, to_py_err};
+use crate::listing::Listing;
 use crate::sandbox::Sandbox;
 use crate::value::{Json, Nothing, Object};
 
@@ -59,9 +61,24 @@ impl Client {
         Call::new(async move { Json::new(&client.get(&sandbox_id).await?) })
     }
 
-    fn list(&self) -> Call {
+    /// The machine of this name, or a new one; `request` is the wire's JSON.
+    fn get_or_create(&self, py: Python<'_>, name: String, request: &str) -> PyResult<Call> {
+        let request = serde_json::from_str(request).map_err(|error| invalid(py, error.to_string()))?;
         let client = self.client.clone();
-        Call::new(async move { Json::new(&client.list().await?) })
+        Ok(Call::new(async move {
+            client.get_or_create(&name, request).await.map(|sandbox| Object(Sandbox::new(sandbox)))
+        }))
+    }
+
+    /// All machines that fit; `request` is the core's filter as JSON.
+    fn list(&self, py: Python<'_>, request: &str) -> PyResult<Call> {
+        let listing = self.listed(py, request)?;
+        Ok(Call::new(async move { Json::new(&listing.all().await?) }))
+    }
+
+    /// The same, fetched page by page.
+    fn listing(&self, py: Python<'_>, request: &str) -> PyResult<Listing> {
+        self.listed(py, request).map(Listing::new)
     }
 
     fn terminate(&self, sandbox_id: String) -> Call {
@@ -150,6 +167,14 @@ impl Client {
         let key_id = key_id.parse().map_err(|error: forkyard::InvalidId| invalid(py, error.to_string()))?;
         let client = self.client.clone();
         Ok(Call::new(async move { client.revoke_key(&key_id).await.map(|()| Nothing) }))
+    }
+}
+
+impl Client {
+    fn listed(&self, py: Python<'_>, request: &str) -> PyResult<SandboxListing> {
+        let filter: SandboxFilter =
+            serde_json::from_str(request).map_err(|error| invalid(py, error.to_string()))?;
+        self.client.sandboxes(&filter).map_err(|error| to_py_err(py, error))
     }
 }
 

@@ -4,6 +4,8 @@ mod call;
 mod client;
 mod error;
 mod fork_guard;
+mod listing;
+mod ports;
 mod process;
 mod sandbox;
 mod swarm;
@@ -17,6 +19,10 @@ mod _native {
     use crate::call::Call;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::listing::Listing;
+    #[pymodule_export]
+    use crate::ports::{Forward, Tunnel};
     #[pymodule_export]
     use crate::process::Process;
     #[pymodule_export]

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::client::seconds;
 use crate::error::{invalid, to_py_err};
+use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
 
@@ -102,6 +103,15 @@ impl Sandbox {
         self.sandbox.prepare(spec.into_command(py)?).map(Process::new).map_err(|error| to_py_err(py, error))
     }
 
+    /// Starts a command on a terminal; `terminal` is the wire's JSON.
+    fn pty(&self, py: Python<'_>, spec: Spec, terminal: &str) -> PyResult<Call> {
+        let terminal = serde_json::from_str(terminal).map_err(|error| invalid(py, error.to_string()))?;
+        let (sandbox, command) = (self.sandbox.clone(), spec.into_command(py)?.terminal(terminal));
+        Ok(Call::new(
+            async move { sandbox.start(command).await.map(|process| Object(Process::new(process))) },
+        ))
+    }
+
     fn process(&self, py: Python<'_>, process_id: &str) -> PyResult<Process> {
         self.sandbox.process(process_id).map(Process::new).map_err(|error| to_py_err(py, error))
     }
@@ -138,6 +148,11 @@ impl Sandbox {
         Call::new(async move { Json::new(&sandbox.resume().await?) })
     }
 
+    fn extend_timeout(&self, timeout_secs: u64) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.extend_timeout(timeout_secs).await?) })
+    }
+
     fn restore(&self, snapshot_id: String) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move { Json::new(&sandbox.restore(&snapshot_id).await?) })
@@ -171,6 +186,44 @@ impl Sandbox {
             .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {wait}")))?;
         let sandbox = self.sandbox.clone();
         Ok(Call::new(async move { Json::new(&sandbox.network_events(cursor.as_deref(), wait).await?) }))
+    }
+
+    fn ports(&self) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move { Json::new(&sandbox.ports().list().await?) })
+    }
+
+    fn wait_port(&self, py: Python<'_>, port: u16, timeout: f64) -> PyResult<Call> {
+        let (sandbox, patience) = (self.sandbox.clone(), seconds(py, "timeout", timeout)?);
+        Ok(Call::new(async move { sandbox.ports().wait(port, patience).await.map(|()| Nothing) }))
+    }
+
+    fn connect_port(&self, port: u16) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(
+            async move { sandbox.ports().connect(port).await.map(|tunnel| Object(Tunnel::new(tunnel))) },
+        )
+    }
+
+    fn forward_port(&self, port: u16, host: String, local_port: u16) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            let forward = sandbox.ports().forward(port, (host, local_port)).await?;
+            Ok(Object(Forward::new(forward)))
+        })
+    }
+
+    /// The address of a preview.
+    fn preview_url(&self, port: u16, expires_secs: u64) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            let preview = sandbox.ports().preview(port, Duration::from_secs(expires_secs)).await?;
+            Json::new(&preview.url)
+        })
+    }
+
+    fn port_url(&self, py: Python<'_>, port: u16) -> PyResult<String> {
+        self.sandbox.ports().url(port).map_err(|error| to_py_err(py, error))
     }
 
     #[pyo3(signature = (path, offset=None, length=None))]
@@ -211,6 +264,20 @@ impl Sandbox {
         let sandbox = self.sandbox.clone();
         let on_progress = on_progress.map(progress);
         Call::new(async move { sandbox.files().download(remote, local, on_progress).await.map(Number) })
+    }
+
+    #[pyo3(signature = (local, remote, on_progress=None))]
+    fn upload_dir(&self, local: PathBuf, remote: Vec<u8>, on_progress: Option<Py<PyAny>>) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { Json::new(&sandbox.files().upload_dir(local, remote, on_progress).await?) })
+    }
+
+    #[pyo3(signature = (remote, local, on_progress=None))]
+    fn download_dir(&self, remote: Vec<u8>, local: PathBuf, on_progress: Option<Py<PyAny>>) -> Call {
+        let sandbox = self.sandbox.clone();
+        let on_progress = on_progress.map(progress);
+        Call::new(async move { Json::new(&sandbox.files().download_dir(remote, local, on_progress).await?) })
     }
 
     fn list_files(&self, path: Vec<u8>) -> Call {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::http::{Http, Request};
+use crate::listing::SandboxFilter;
 use crate::retry::RetryPolicy;
 use crate::sandbox::Sandbox;
 
@@ -158,7 +159,7 @@ impl Client {
     }
 
     /// A creating call, and when it must have its answer.
-    fn creation(&self, request: &CreateSandbox) -> Result<(Request, Instant)> {
+    pub(crate) fn creation(&self, request: &CreateSandbox) -> Result<(Request, Instant)> {
         request.validate()?;
         let mut call = Request::new(Method::POST, "/sandboxes").json(request)?;
         call.idempotency_key = Some(ulid::Ulid::generate().to_string());
@@ -171,12 +172,10 @@ impl Client {
         if SandboxId::parse(id_or_name).is_ok() {
             return Ok(Sandbox::new(self.clone(), self.get(id_or_name).await?));
         }
-        let name = percent_encoding::utf8_percent_encode(id_or_name, percent_encoding::NON_ALPHANUMERIC);
-        let page: SandboxPage = self.get_json(&format!("/sandboxes?name={name}")).await?;
-        let found =
-            page.sandboxes.into_iter().find(|sandbox| sandbox.status.is_alive()).ok_or_else(|| {
-                Error::new(ErrorCode::NotFound, format!("no sandbox is named '{id_or_name}'"))
-            })?;
+        let found = self
+            .named(id_or_name)
+            .await?
+            .ok_or_else(|| Error::new(ErrorCode::NotFound, format!("no sandbox is named '{id_or_name}'")))?;
         Ok(Sandbox::new(self.clone(), found))
     }
 
@@ -185,15 +184,10 @@ impl Client {
         self.get_json(&format!("/sandboxes/{}", checked(id)?)).await
     }
 
-    /// All machines of the project, newest first.
+    /// All machines of the project, newest first. [`Client::sandboxes`] finds some of them, and fetches them as they are read.
     pub async fn list(&self) -> Result<Vec<SandboxInfo>> {
-        let (mut all, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page: SandboxPage = self.get_json(&format!("/sandboxes?limit=1000{cursor}")).await?;
-            all.extend(page.sandboxes);
-            let Some(next) = page.next_cursor else { return Ok(all) };
-            cursor = format!("&cursor={next}");
-        }
+        let filter = SandboxFilter { page_size: Some(1000), ..SandboxFilter::default() };
+        self.sandboxes(&filter)?.all().await
     }
 
     /// Ends a machine and waits for its end. Ending one that has ended answers how it ended.

@@ -37,12 +37,13 @@ pub(crate) struct Request {
 /// A body that is made anew for each attempt, so that it can be streamed and tried again.
 #[derive(Clone)]
 pub(crate) struct Upload {
-    size: u64,
+    /// Where it is known.
+    size: Option<u64>,
     make: Arc<dyn Fn() -> reqwest::Body + Send + Sync>,
 }
 
 impl Upload {
-    pub fn new(size: u64, make: impl Fn() -> reqwest::Body + Send + Sync + 'static) -> Self {
+    pub fn new(size: Option<u64>, make: impl Fn() -> reqwest::Body + Send + Sync + 'static) -> Self {
         Self { size, make: Arc::new(make) }
     }
 }
@@ -148,13 +149,12 @@ impl Http {
 
     /// Sends a request once; an answer that is an error is an error.
     async fn send(&self, request: &Request) -> Result<reqwest::Response> {
-        let client = self.client.get_or_try_init(|| connect(&self.url)).await?;
-        let mut builder = client
-            .request(request.method.clone(), format!("{}/v1{}", self.url, request.path))
-            .bearer_auth(&self.api_key)
-            .header(REQUEST_ID, ulid::Ulid::generate().to_string());
+        let mut builder = self.begin(request.method.clone(), &request.path).await?;
         builder = match &request.upload {
-            Some(upload) => builder.header(header::CONTENT_LENGTH, upload.size).body((upload.make)()),
+            Some(Upload { size: Some(size), make }) => {
+                builder.header(header::CONTENT_LENGTH, *size).body(make())
+            }
+            Some(Upload { size: None, make }) => builder.body(make()),
             None => builder.body(request.body.clone()),
         };
         if let Some(range) = &request.range {
@@ -163,19 +163,50 @@ impl Http {
         if let Some(key) = &request.idempotency_key {
             builder = builder.header(IDEMPOTENCY_KEY, key);
         }
-        let response = builder.send().await?;
-        let status = response.status();
-        // Beyond a file's end there is nothing to read, which is no failure.
-        let is_past_the_end = status == StatusCode::RANGE_NOT_SATISFIABLE && request.range.is_some();
-        if status.is_success() || is_past_the_end {
-            return Ok(response);
-        }
-        let retry_after = retry_after(response.headers());
-        let mut error = Error::from_response(status.as_u16(), &response.bytes().await?);
-        // The body says it to the millisecond; a proxy on the way has the header alone.
-        error.retry_after = error.retry_after.or(retry_after);
-        Err(error)
+        finish(builder, request.range.is_some()).await
     }
+
+    /// Sends a body that cannot be made again, once; the answer's body is still to come, and may come before this one's end.
+    pub async fn converse(
+        &self,
+        path: &str,
+        body: reqwest::Body,
+        deadline: Instant,
+    ) -> Result<reqwest::Response> {
+        let sending = async { finish(self.begin(Method::POST, path).await?.body(body), false).await };
+        timeout_at(deadline, sending).await.unwrap_or_else(|_| {
+            Err(Error::new(ErrorCode::Timeout, format!("no answer to POST {path} before the deadline")))
+        })
+    }
+
+    /// Where the server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    async fn begin(&self, method: Method, path: &str) -> Result<reqwest::RequestBuilder> {
+        let client = self.client.get_or_try_init(|| connect(&self.url)).await?;
+        Ok(client
+            .request(method, format!("{}/v1{path}", self.url))
+            .bearer_auth(&self.api_key)
+            .header(REQUEST_ID, ulid::Ulid::generate().to_string()))
+    }
+}
+
+/// Sends what is ready; an answer that is an error is an error.
+async fn finish(builder: reqwest::RequestBuilder, is_ranged: bool) -> Result<reqwest::Response> {
+    let response = builder.send().await?;
+    let status = response.status();
+    // Beyond a file's end there is nothing to read, which is no failure.
+    let is_past_the_end = status == StatusCode::RANGE_NOT_SATISFIABLE && is_ranged;
+    if status.is_success() || is_past_the_end {
+        return Ok(response);
+    }
+    let retry_after = retry_after(response.headers());
+    let mut error = Error::from_response(status.as_u16(), &response.bytes().await?);
+    // The body says it to the millisecond; a proxy on the way has the header alone.
+    error.retry_after = error.retry_after.or(retry_after);
+    Err(error)
 }
 
 /// The header in its form of seconds: a date would need the clocks to agree.

@@ -1,15 +1,50 @@
 //! Every agent task gets its own computer: the Rust SDK of Forkyard, and the core of its SDKs in other languages.
 //!
-//! Decisions are made without I/O (`retry`, `output`, `swarm::plan`), and the rest is thin.
+//! A [`Client`] is one server and one pool of connections to it. It makes a [`Sandbox`], an isolated microVM that runs
+//! [`Command`]s and keeps [`Files`] until it is terminated:
+//!
+//! ```
+//! use forkyard::{Client, Command, CreateSandbox};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> forkyard::Result<()> {
+//! let client = Client::builder().build()?;
+//! let image = CreateSandbox { image: Some("base".to_owned()), ..CreateSandbox::default() };
+//! let sandbox = client.create(image).await?;
+//! let result = sandbox.run(Command::new("uname").args(["-s"])).await?;
+//! assert_eq!((result.exit_code, result.stdout.as_slice()), (0, &b"Linux\n"[..]));
+//! sandbox.terminate().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Set up once, [freeze](Sandbox::checkpoint) and [fork](Sandbox::fork) as often as a [swarm](Client::swarm) needs: each twin goes
+//! on where the original stood, its memory and processes included.
+//!
+//! # Calls
+//!
+//! All calls run on the caller's tokio runtime. Each has a deadline ([`ClientBuilder::timeout`]) that bounds its retries too, and none
+//! repeats an effect: what was cut off is taken up where it was. Dropping a future undoes what it began: a machine that
+//! nobody has heard of is ended, a command of [`Sandbox::run`] is killed. What is left to do then goes on on a [runtime] of the
+//! crate's own; [`runtime::settle`] waits for it.
+//!
+//! Every call fails with an [`Error`], whose [`ErrorCode`] says what it is and whether to try again.
+//!
+//! Decisions are made without I/O ([`RetryPolicy`], [`SwarmPlan`], the order of output), and the rest is thin.
 
 mod client;
 mod error;
 mod files;
+mod folder;
 mod http;
+mod listing;
+mod named;
 mod network;
 mod output;
 mod pool;
+mod ports;
 mod process;
+mod pty;
 mod retry;
 pub mod runtime;
 mod sandbox;
@@ -23,14 +58,18 @@ pub use client::{
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use files::{FileKind, FileStat, Files};
+pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;
+pub use listing::{SandboxFilter, SandboxListing};
 pub use network::{
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink, NetworkPolicy,
     NetworkProtocol, NetworkVerdict,
 };
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
+pub use ports::{Forward, ListeningPort, Ports, Preview, Tunnel};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
+pub use pty::{Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
 pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
 pub use snapshot::{
@@ -42,3 +81,8 @@ pub use swarm::{
     TaskReport, TaskStatus,
 };
 pub use transfer::OnProgress;
+
+/// The snippets of the how-to, run like those above.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/how-to/use-from-rust.md")]
+struct HowTo;

@@ -1,10 +1,10 @@
 use bytes::Bytes;
 pub use forkyard_protocol::{ExitStatus, ProcessState};
-use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, SignalRequest, StdinReply};
+use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, PtySize, SignalRequest, StdinReply};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::Method;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::error::{Error, ErrorCode, Result};
@@ -29,8 +29,8 @@ pub struct Process {
     progress: Progress,
     stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
     cuts: u32,
-    /// What its standard input is to be, until it has started.
-    stdin: Option<Bytes>,
+    /// What its standard input is to be, until it has started: nothing else is written before it.
+    stdin: Option<(OwnedMutexGuard<Writer>, Bytes)>,
 }
 
 /// A process, to be told things.
@@ -38,8 +38,16 @@ pub struct Process {
 pub struct Handle {
     sandbox: Sandbox,
     id: ProcessId,
-    /// How much of standard input was written; held while a call writes, so that two do not overlap.
-    stdin: Arc<Mutex<u64>>,
+    /// Held while a call writes, so that two do not overlap.
+    writer: Arc<Mutex<Writer>>,
+}
+
+/// Under which name standard input is written, and how much was. Each handle has a name of its own, so that several programs
+/// can write to one process.
+#[derive(Default)]
+struct Writer {
+    name: String,
+    offset: u64,
 }
 
 impl Process {
@@ -49,11 +57,14 @@ impl Process {
         let id = ProcessId::parse(&format!("{}{}", ProcessId::PREFIX, ulid::Ulid::generate()))
             .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
         spec.id = Some(id.clone());
-        Ok(Self { spec: Some(spec), stdin, ..Self::existing(sandbox, id) })
+        let process = Self::existing(sandbox, id);
+        // Nobody else has it yet, so that it is free.
+        let stdin = process.handle.writer.clone().try_lock_owned().ok().zip(stdin);
+        Ok(Self { spec: Some(spec), stdin, ..process })
     }
 
     pub(crate) fn existing(sandbox: &Sandbox, id: ProcessId) -> Self {
-        let handle = Handle { sandbox: sandbox.clone(), id, stdin: Arc::default() };
+        let handle = Handle { sandbox: sandbox.clone(), id, writer: Arc::default() };
         Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0, stdin: None }
     }
 
@@ -100,6 +111,12 @@ impl Process {
         }
     }
 
+    /// Lets go of its output, which [`Process::next`] takes up again where it was.
+    pub fn detach(&mut self) {
+        self.stream = None;
+        self.progress.reconnect();
+    }
+
     /// Connects to its output, and starts it where that is still to be done.
     pub(crate) async fn started(&mut self) -> Result<()> {
         if self.stream.is_some() {
@@ -120,17 +137,18 @@ impl Process {
         let deadline = client.deadline().max(Instant::now() + START_TIMEOUT);
         let response = client.inner.http.open(&request, deadline).await?;
         self.stream = Some(response.bytes_stream().boxed());
-        if let Some(stdin) = self.stdin.take() {
+        if let Some((writer, stdin)) = self.stdin.take() {
+            let close = self.spec.as_ref().is_some_and(|spec| spec.pty.is_none());
             // While its output is read: one that answers as it reads would wait for its reader otherwise.
-            tokio::spawn(feed(self.handle.clone(), stdin));
+            tokio::spawn(feed(self.handle.clone(), writer, stdin, close));
         }
         Ok(())
     }
 }
 
-async fn feed(process: Handle, stdin: Bytes) {
+async fn feed(process: Handle, mut writer: OwnedMutexGuard<Writer>, stdin: Bytes, close: bool) {
     // A process that ends without reading all of its input is no failure.
-    if let Err(error) = process.write(stdin, true, true).await {
+    if let Err(error) = process.write(&mut writer, stdin, close, true).await {
         tracing::debug!(%error, "standard input was not read whole");
     }
 }
@@ -146,7 +164,15 @@ impl Handle {
         self.call(&Request::new(Method::GET, self.path(""))).await
     }
 
-    /// Sends a signal to its process group; 9 to everything that it started.
+    /// Changes the size of its terminal.
+    pub async fn resize(&self, size: PtySize) -> Result<()> {
+        size.validate()?;
+        let request = Request::new(Method::POST, self.path("/resize")).json(&size)?;
+        self.call::<ProcessInfo>(&request).await.map(drop)
+    }
+
+    /// Sends a signal to its process group or, where it has a terminal, to the one in the foreground there; 9 to everything that
+    /// it started.
     pub async fn signal(&self, signal: i32) -> Result<()> {
         let request = Request::new(Method::POST, self.path("/signal")).json(&SignalRequest { signal })?;
         self.call::<ProcessInfo>(&request).await.map(drop)
@@ -160,30 +186,35 @@ impl Handle {
 
     /// Writes to its standard input. Repeated after a cut, no byte comes twice.
     pub async fn write_stdin(&self, data: impl Into<Bytes>) -> Result<()> {
-        self.write(data.into(), false, false).await
+        self.write(&mut *self.writer.lock().await, data.into(), false, false).await
     }
 
     /// Closes its standard input.
     pub async fn close_stdin(&self) -> Result<()> {
-        self.write(Bytes::new(), true, false).await
+        self.write(&mut *self.writer.lock().await, Bytes::new(), true, false).await
     }
 
     /// Writes it piece by piece; patiently, that is for as long as the process does not read.
-    async fn write(&self, mut data: Bytes, close: bool, patient: bool) -> Result<()> {
-        let mut offset = self.stdin.lock().await;
+    async fn write(&self, writer: &mut Writer, mut data: Bytes, close: bool, patient: bool) -> Result<()> {
+        // What became of an earlier call that was given up is not known: as another writer none of this is taken for a part of it.
+        let (mut name, mut offset) = (std::mem::take(&mut writer.name), writer.offset);
+        if name.is_empty() {
+            (name, offset) = (ulid::Ulid::generate().to_string(), 0);
+        }
         loop {
             let piece = data.split_to(data.len().min(STDIN_PIECE));
             let last = data.is_empty();
-            let path = self.path(&format!("/stdin?offset={}&close={}", *offset, close && last));
-            let mut request = Request::new(Method::PUT, path);
+            let path = format!("/stdin?offset={offset}&close={}&writer={name}", close && last);
+            let mut request = Request::new(Method::PUT, self.path(&path));
             request.body = piece;
-            *offset = loop {
+            offset = loop {
                 match self.call::<StdinReply>(&request).await {
                     Err(error) if patient && error.code == ErrorCode::Timeout => {}
                     outcome => break outcome?.offset,
                 }
             };
             if last {
+                *writer = Writer { name, offset };
                 return Ok(());
             }
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 pub use forkyard_protocol::ProcessInfo;
-use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec};
+use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec, PtySpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
 
@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::files::Files;
 use crate::http::Request;
 use crate::output::OutputEvent;
+use crate::ports::Ports;
 use crate::process::Process;
 
 /// Bytes of each output that `run` collects at most, unless told otherwise.
@@ -60,6 +61,18 @@ impl Command {
     pub fn new(program: impl Into<String>) -> Self {
         let spec = ProcessSpec { command: program.into(), ..ProcessSpec::default() };
         Self { spec, stdin: None, kill_on_cancel: true }
+    }
+
+    /// The account's shell: for [`Sandbox::pty`] alone.
+    pub fn shell() -> Self {
+        Self::new("")
+    }
+
+    /// Runs it on a terminal, where all that it writes is standard output, and what it is given as standard input is typed.
+    #[must_use]
+    pub fn terminal(mut self, terminal: PtySpec) -> Self {
+        self.spec.pty = Some(terminal);
+        self
     }
 
     /// Adds arguments.
@@ -144,6 +157,11 @@ impl Sandbox {
     /// Its files.
     pub fn files(&self) -> Files<'_> {
         Files { sandbox: self }
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> Ports<'_> {
+        Ports { sandbox: self }
     }
 
     /// Runs a command to its end. However often the connection is cut, it runs once, and all of its output arrives.

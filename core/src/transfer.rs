@@ -21,7 +21,7 @@ use crate::http::{Request, Upload};
 const PIECE: usize = 256 * 1024;
 
 /// How long a transfer may take in all.
-const TRANSFER_TIMEOUT: Duration = Duration::from_hours(1);
+pub(crate) const TRANSFER_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// How long a download may stand still.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
@@ -42,14 +42,13 @@ impl Files<'_> {
         let local = local.as_ref();
         let request = self.write_request(remote, mode)?;
         // Looked at before anything is sent: a missing file is no failed connection.
-        let size = File::open(local)
-            .await
-            .map_err(local_error(local))?
-            .metadata()
-            .await
-            .map_err(local_error(local))?
-            .len();
-        let upload = Upload::new(size, {
+        let file = File::open(local).await.map_err(local_error(local))?;
+        let metadata = file.metadata().await.map_err(local_error(local))?;
+        if metadata.is_dir() {
+            let message = format!("{} is a folder: send it with upload_dir", local.display());
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
+        let upload = Upload::new(Some(metadata.len()), {
             let local = local.to_owned();
             move || {
                 let (local, on_progress) = (local.clone(), on_progress.clone());
@@ -106,12 +105,7 @@ impl Files<'_> {
         let client = &self.sandbox.client;
         let mut response = client.inner.http.open(request, client.deadline()).await?;
         let mut received = 0;
-        loop {
-            let piece = timeout(STALL_TIMEOUT, response.chunk()).await.map_err(|_| {
-                let message = format!("nothing came for {} seconds", STALL_TIMEOUT.as_secs());
-                Error::new(ErrorCode::Timeout, message)
-            })?;
-            let Some(piece) = piece? else { break };
+        while let Some(piece) = next_piece(&mut response).await? {
             file.write_all(&piece).await.map_err(local_error(local))?;
             received += piece.len() as u64;
             if let Some(on_progress) = on_progress {
@@ -123,8 +117,17 @@ impl Files<'_> {
     }
 }
 
+/// The next piece of an answer's body, unless it stands still.
+pub(crate) async fn next_piece(response: &mut reqwest::Response) -> Result<Option<bytes::Bytes>> {
+    let piece = timeout(STALL_TIMEOUT, response.chunk()).await.map_err(|_| {
+        let message = format!("nothing came for {} seconds", STALL_TIMEOUT.as_secs());
+        Error::new(ErrorCode::Timeout, message)
+    })?;
+    Ok(piece?)
+}
+
 /// What this host's kernel said about a local file.
-fn local_error(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+pub(crate) fn local_error(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |error| {
         let code = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorCode::NotFound,

@@ -47,7 +47,9 @@ async def main(image: str) -> None:
         say(f"words.py says: {result.stdout.strip()} (it ran {result.duration:.2f} s)")
 
         def watch(text: str) -> None:
-            say(f"  countdown.py: {text.strip()!r}")
+            # A line's end may come on its own.
+            if text.strip():
+                say(f"  countdown.py: {text.strip()!r}")
 
         await sandbox.run("python", ["countdown.py"], on_stdout=watch, timeout=60, check=True)
         say(f"the result, read back: {(await sandbox.read_text('/workspace/result.json')).strip()}")

@@ -1,13 +1,19 @@
 """Five agents review one project at once: setup is paid once, frozen with its memory, and forked for each agent.
 
-A base machine gets the project and starts the reviewer (code_review/reviewer.py), which imports its tools and waits. A
+A base machine installs the reviewer's tools with pip, where it reaches a package index: that of PIP_INDEX_URL, else the
+server's, else PyPI. It may reach nothing else, and its forks nothing at all. Where it reaches none, the machine is of
+the image 'code-review', which has the tools.
+
+The base gets the project and starts the reviewer (code_review/reviewer.py), which imports its tools and waits. A
 snapshot with its memory is taken, and five forks of it each review from one perspective, which an environment
-variable names. Run one by one, all at once, and once more with the setup done in every agent, for comparison.
+variable names. Run one by one, all at once, and once more with the setup done in every agent, for comparison; these are
+of the image, since five that install at once would be no fair comparison.
 
 The lead's summary is made by rule; where OPENAI_API_KEY is set, by the model FORKYARD_LEAD_MODEL (default
 gpt-4o-mini) behind OPENAI_BASE_URL.
 
-Usage: python 02_swarm.py, with a server running (``make serve``) that has the image 'code-review'.
+Usage: python 02_swarm.py, with a server running (``make serve``) that has the images 'python' and 'code-review'.
+An index at a private address needs a server that runs with ``--network-allow ADDRESS:PORT`` (``make demo`` does).
 """
 
 import asyncio
@@ -15,17 +21,25 @@ import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import forkyard
-from forkyard import AsyncSandbox, CheckpointType, ForkyardError, SwarmProgress, SwarmReport
+from forkyard import AsyncSandbox, CheckpointType, CommandTimeout, ForkyardError, SwarmProgress, SwarmReport
 
 HERE = Path(__file__).parent / "code_review"
 PERSPECTIVES = ["security", "complexity", "docstrings", "tests", "structure"]
 MACHINE = {"image": "code-review", "memory_mb": 384}
+TOOLS = ["bandit==1.9.4", "radon==6.0.1"]
+
+# In seconds. Under emulation pip takes the better part of a minute.
+INDEX_ANSWERS_WITHIN, PIP_ENDS_WITHIN = 10, 180
+
+# The index that pip asks.
+INDEX = 'printf "%s" "${PIP_INDEX_URL:-https://pypi.org/simple}"'
 
 # Speaks to the reviewer that waits in the machine.
 ASK = 'until [ -p ask ]; do sleep 0.1; done; printf "%s" "$PERSPECTIVE" >ask; cat answer'
@@ -44,6 +58,56 @@ async def ask(sandbox: AsyncSandbox, perspective: str) -> Review:
     result = await sandbox.run("sh", ["-c", ASK], env={"PERSPECTIVE": perspective}, timeout=120, check=True)
     review: Review = json.loads(result.stdout)
     return review
+
+
+def way_to(index: str) -> list[str]:
+    """The rules for what a machine has to reach in order to install from a package index, and for nothing else."""
+    url = urllib.parse.urlsplit(index)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        # Not which: it may hold a password.
+        raise ValueError("PIP_INDEX_URL names no package index, such as https://pypi.org/simple")
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    rules = [f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"]
+    # PyPI keeps the files elsewhere.
+    return [*rules, "files.pythonhosted.org:443"] if host == "pypi.org" else rules
+
+
+async def install(sandbox: AsyncSandbox) -> str | None:
+    """Installs the reviewer's tools in a machine that reaches the index meanwhile; answers why it has not, if so."""
+    index = (await sandbox.run("sh", ["-c", INDEX], check=True)).stdout
+    try:
+        await sandbox.update_network(allow_out=way_to(index))
+        page = f"{index.rstrip('/')}/bandit/"
+        options = ["--silent", "--show-error", "--fail", "--location", "--output", "/dev/null"]
+        found = await sandbox.run("curl", [*options, "--max-time", str(INDEX_ANSWERS_WITHIN), page])
+        if found.exit_code:
+            return found.stderr.strip()
+        options = ["--no-cache-dir", "--no-compile", "--progress-bar", "off", "--quiet"]
+        installed = await sandbox.run("pip", ["install", *options, *TOOLS], timeout=PIP_ENDS_WITHIN)
+        return installed.stderr.strip() if installed.exit_code else None
+    except ValueError as error:
+        return str(error)
+    except CommandTimeout:
+        return f"pip did not end within {PIP_ENDS_WITHIN} seconds"
+    finally:
+        await sandbox.update_network()
+
+
+async def make_base() -> AsyncSandbox:
+    """A machine that has the reviewer's tools, and no network."""
+    own = os.environ.get("PIP_INDEX_URL")
+    base = await AsyncSandbox.create("python", memory_mb=384, env={"PIP_INDEX_URL": own} if own else {})
+    try:
+        failure = await install(base)
+    except BaseException:
+        await base.terminate()
+        raise
+    if failure is None:
+        say("its tools were installed inside it, with pip")
+        return base
+    await base.terminate()
+    say(f"pip cannot install inside it ({failure}): the image 'code-review' has the tools")
+    return await AsyncSandbox.create(**MACHINE)
 
 
 async def set_up(sandbox: AsyncSandbox) -> Review:
@@ -138,7 +202,7 @@ async def summarise(reviews: list[Review]) -> str:
 async def main() -> None:
     """The base, the three ways to run the agents, and what they cost."""
     say("the base: a machine with the project and a reviewer that has its tools loaded")
-    async with AsyncSandbox.create(**MACHINE) as base:
+    async with await make_base() as base:
         setup_began = time.perf_counter()
         tools = await set_up(base)
         setup = time.perf_counter() - setup_began

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ForkSandbox,
-    ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool, PoolId, PoolList,
-    PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList, SandboxPage,
-    SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
+    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ExtendTimeout,
+    ForkSandbox, ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool,
+    PoolId, PoolList, PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList,
+    SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::guest::GuestCall;
 use crate::key::{Keys, require_admin};
+use crate::preview::Previews;
 use crate::sandbox::{ListFilter, OpenCall, Sandboxes, Slot, all_running, running};
 
 /// How long a call that met a dying machine waits for the verdict: the machine's end is noticed in milliseconds.
@@ -61,6 +62,8 @@ pub enum Action {
     SuspendSandbox(SandboxId),
     /// Lets a suspended machine go on.
     ResumeSandbox(SandboxId),
+    /// Gives a machine another idle time-out.
+    ExtendTimeout(SandboxId, ExtendTimeout),
     /// Puts a machine back to where a snapshot stands.
     RestoreSandbox(SandboxId, RestoreSandbox),
     /// Shows a snapshot, waiting at most so long for it to be made.
@@ -169,6 +172,8 @@ pub struct Service {
     pub sandboxes: Arc<Sandboxes>,
     /// The keys.
     pub keys: Keys,
+    /// Signs previews.
+    pub previews: Previews,
 }
 
 impl Service {
@@ -220,6 +225,10 @@ impl Service {
             Action::ResumeSandbox(id) => {
                 Ok(Reply::Sandbox(Box::new(self.sandboxes.resume(&caller.project, &id).await?)))
             }
+            Action::ExtendTimeout(id, request) => {
+                let changed = self.sandboxes.extend_timeout(&caller.project, &id, &request).await?;
+                Ok(Reply::Sandbox(Box::new(changed)))
+            }
             Action::RestoreSandbox(id, RestoreSandbox { snapshot_id }) => {
                 let restored = self.sandboxes.restore(&caller.project, &id, &snapshot_id).await?;
                 Ok(Reply::Sandbox(Box::new(restored)))
@@ -253,7 +262,7 @@ impl Service {
                 Ok(Reply::Done)
             }
             Action::Network(id, call) => self.call_network(&caller.project, &id, call).await,
-            Action::Guest(id, call) => self.call_guest(caller, &id, call).await.map(Reply::Guest),
+            Action::Guest(id, call) => self.call_guest(&caller.project, &id, call).await.map(Reply::Guest),
             Action::ListImages => self.list_images().await.map(Reply::Images),
             Action::ServerInfo => Ok(Reply::Server(self.server_info())),
             Action::CreateKey(request) => {
@@ -286,13 +295,14 @@ impl Service {
         Ok(Reply::Network(Box::new(info)))
     }
 
-    async fn call_guest(
+    /// Asks something of the guest of a project's machine.
+    pub async fn call_guest(
         &self,
-        caller: &KeyInfo,
+        project: &ProjectId,
         id: &SandboxId,
         call: GuestCall,
     ) -> Result<GuestReply, ErrorBody> {
-        let slot = self.sandboxes.awake(&caller.project, id).await?;
+        let slot = self.sandboxes.awake(project, id).await?;
         let (guest, open_call) = slot.guest()?;
         let is_stream = call.is_stream();
         match guest.send(call.into_request()?).await {

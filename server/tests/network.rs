@@ -4,10 +4,10 @@ mod common;
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
-use common::server::{Machines, Server, free_port, machine_processes, process_of, small, until};
+use common::server::{Machines, Server, free_port, gateways, machine_processes, process_of, small, until};
 use forkyard::{
     Client, Command, CreateSandbox, ErrorCode, ForkSandbox, NetworkEvent, NetworkEventKind, NetworkLink,
     NetworkPolicy, Sandbox,
@@ -196,21 +196,6 @@ async fn event(machine: &Sandbox, what: &str, is_it: impl Fn(&NetworkEvent) -> b
     }
 }
 
-/// The gateways of machines in a data directory, with the machines' ids.
-fn gateways(dir: &Path) -> Vec<(Pid, String)> {
-    let machines = dir.join("machines").canonicalize().unwrap();
-    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let found = entries.filter_map(|entry| {
-        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
-        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
-        let mut words = line.split('\0');
-        let is_one = words.next()? == "forkyard" && words.next()? == "gateway";
-        let id = Path::new(words.next()?).strip_prefix(&machines).ok()?.to_str()?.to_owned();
-        is_one.then_some((pid, id))
-    });
-    found.collect()
-}
-
 /// What these processes hold of the host, by its own account.
 fn status(pid: Pid, field: &str) -> String {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
@@ -329,11 +314,18 @@ async fn forks_start_afresh(world: &World, machine: &Sandbox) {
 }
 
 async fn suspended_machines_come_back_to_another_gateway(world: &World, machine: &Sandbox) {
+    // A machine that was suspended for an hour comes back with a clock that is an hour behind.
+    let behind = Command::new("date").args(["--set", "1 hour ago"]).user("root");
+    assert_eq!(machine.run(behind).await.unwrap().exit_code, 0);
     machine.suspend().await.unwrap();
     assert_eq!(world.gateway(machine), None);
     machine.resume().await.unwrap();
     until("its connection is reset", async || has(machine, "/dev/shm/gone").await).await;
     world.reaches(machine).await;
+    let clock = machine.run(Command::new("date").args(["+%s"])).await.unwrap().stdout;
+    let clock: u64 = String::from_utf8(clock).unwrap().trim().parse().unwrap();
+    let late = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().abs_diff(clock);
+    assert!(late < 30, "its clock is {late} s off: no certificate would hold");
 }
 
 async fn a_gateway_that_is_killed_is_replaced(world: &World, machine: &Sandbox) {

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +88,7 @@ async fn the_sdk_drives_a_real_machine() {
     commands(&sandbox).await;
     files(&sandbox).await;
     transfers(&sandbox, world.dir.path()).await;
+    folders(&world, &sandbox).await;
     many_at_once(&sandbox).await;
     cuts(&world, &sandbox).await;
     cancelling(&sandbox).await;
@@ -158,6 +160,57 @@ async fn transfers(sandbox: &Sandbox, dir: &Path) {
     let missing = sandbox.files().upload(dir.join("none"), "/workspace/x", None, None).await.unwrap_err();
     assert!(missing.message.contains("the local file"), "{missing}");
     sandbox.files().remove("/workspace/big", false).await.unwrap();
+}
+
+async fn folders(world: &World, sandbox: &Sandbox) {
+    let (sent, received) = (world.dir.path().join("project"), world.dir.path().join("copy"));
+    std::fs::create_dir_all(sent.join("src/deep")).unwrap();
+    for number in 0..200 {
+        std::fs::write(sent.join(format!("src/deep/{number}")), format!("{number}\n")).unwrap();
+    }
+    std::fs::write(sent.join("tool"), "#!/bin/sh\necho works\n").unwrap();
+    std::fs::set_permissions(sent.join("tool"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let files = sandbox.files();
+    let seen = Arc::new(AtomicU64::new(0));
+    let progress: OnProgress = {
+        let seen = seen.clone();
+        Arc::new(move |bytes| seen.store(bytes, Ordering::Relaxed))
+    };
+    let up = files.upload_dir(&sent, "/workspace/project", Some(progress)).await.unwrap();
+    assert_eq!((up.files, up.folders, up.links, up.skipped), (201, 3, 0, 0));
+    assert!(seen.load(Ordering::Relaxed) > 200 * 1024);
+    let script = "cd project && ./tool && stat -c %U%a . src tool && cat src/deep/* | sort -n | tail -n 1
+        mkfifo pipe && ln -s /etc/passwd out && ln -s src/deep in && chmod 500 src";
+    let result = sandbox.run(sh(script)).await.unwrap();
+    let wanted = "works\nagent755\nagent755\nagent755\n199\n";
+    assert_eq!(
+        String::from_utf8_lossy(&result.stdout),
+        wanted,
+        "{}",
+        String::from_utf8_lossy(&result.stderr)
+    );
+    // Over a connection that is cut twice.
+    let proxy = cutting_proxy(world.url.clone(), vec![30_000, 60_000]).await;
+    let cut = world.client(&proxy).connect(sandbox.id()).await.unwrap();
+    let down = cut.files().download_dir("/workspace/project", &received, None).await.unwrap();
+    assert_eq!((down.files, down.folders, down.links, down.bytes), (201, 3, 1, up.bytes));
+    assert_eq!(down.skipped_paths, ["pipe", "out"].map(str::to_owned).into_iter().rev().collect::<Vec<_>>());
+    assert_eq!(std::fs::read_to_string(received.join("in/199")).unwrap(), "199\n");
+    assert!(received.join("out").symlink_metadata().is_err());
+    // Again, into what is there; what is only there stays.
+    std::fs::remove_dir_all(sent.join("src/deep")).unwrap();
+    std::fs::write(sent.join("tool"), "new").unwrap();
+    files.upload_dir(&sent, "/workspace/project", None).await.unwrap();
+    assert_eq!(files.read("/workspace/project/tool").await.unwrap(), "new");
+    assert_eq!(files.read("/workspace/project/src/deep/7").await.unwrap(), "7\n");
+    let missing = files.download_dir("/workspace/none", &received, None).await.unwrap_err();
+    assert_eq!((missing.code, missing.errno.as_deref()), (ErrorCode::NotFound, Some("ENOENT")));
+    let none = files.upload_dir(sent.join("none"), "/workspace/x", None).await.unwrap_err();
+    assert!(none.message.contains("the local file"), "{none}");
+    let file = files.upload(&sent, "/workspace/x", None, None).await.unwrap_err();
+    assert!(file.message.ends_with("is a folder: send it with upload_dir"), "{file}");
+    files.remove("/workspace/project", true).await.unwrap();
+    std::fs::set_permissions(received.join("src"), std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 async fn many_at_once(sandbox: &Sandbox) {

@@ -5,6 +5,7 @@ pub mod key;
 pub mod network;
 pub mod pool;
 pub mod process;
+pub mod pty;
 pub mod sandbox;
 pub mod server;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use napi::bindgen_prelude::Uint8Array;
 use napi_derive::napi;
 
 use super::mirror;
+use super::pty::PtySize;
 use crate::value::{millis, number};
 
 /// Where a process stands.
@@ -74,13 +75,15 @@ pub struct ProcessInfo {
     pub state: ProcessState,
     /// When it started, by the machine's clock: milliseconds since 1970.
     pub started_at_ms: f64,
+    /// The size of its terminal; absent where it has none.
+    pub pty: Option<PtySize>,
     /// How it ended; absent while it runs.
     pub exit: Option<ExitStatus>,
 }
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, exit } = info;
+        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, pty, exit } = info;
         Self {
             id: id.into(),
             pid,
@@ -88,6 +91,7 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             args,
             state: state.into(),
             started_at_ms: number(started_at_ms),
+            pty: pty.map(Into::into),
             exit: exit.map(Into::into),
         }
     }

@@ -124,6 +124,33 @@ impl From<forkyard::SandboxInfo> for SandboxInfo {
     }
 }
 
+/// Which machines to list: those that fit all that is said here.
+#[napi(object, object_to_js = false)]
+pub struct SandboxFilter {
+    /// Only those of this name: at most one that has not ended.
+    pub name: Option<String>,
+    /// Only those in this state.
+    pub status: Option<SandboxStatus>,
+    /// Only those of this image: its tag as it was asked for, or its digest.
+    pub image: Option<String>,
+    /// Only those with all of these labels.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl SandboxFilter {
+    /// The core's, with pages of so many.
+    pub fn paged(self, page_size: u32) -> forkyard::SandboxFilter {
+        let Self { name, status, image, labels } = self;
+        forkyard::SandboxFilter {
+            name,
+            status: status.map(Into::into),
+            image,
+            labels: labels.unwrap_or_default(),
+            page_size: Some(page_size),
+        }
+    }
+}
+
 /// What a machine is to be.
 #[napi(object, object_to_js = false)]
 pub struct CreateRequest {

@@ -4,7 +4,10 @@ import atexit as _atexit
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_listing import AsyncSandboxListing
+from ._async_ports import AsyncForward, AsyncPorts, AsyncTunnel
 from ._async_process import AsyncProcess
+from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
 from ._errors import (
     AlreadyExists,
@@ -55,7 +58,10 @@ from ._swarm import (
     swarm_sync,
 )
 from ._sync_client import SandboxClient
+from ._sync_listing import SandboxListing
+from ._sync_ports import Forward, Ports, Tunnel
 from ._sync_process import Process
+from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
 from ._types import (
     Capacity,
@@ -67,21 +73,29 @@ from ._types import (
     ImageInfo,
     KeyInfo,
     KeyScope,
+    ListeningPort,
     OutputEvent,
     OutputStream,
     PoolInfo,
     ProcessInfo,
     ProcessState,
+    PtySize,
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    TreeSummary,
 )
 
 __all__ = [
     "AlreadyExists",
+    "AsyncForward",
+    "AsyncPorts",
     "AsyncProcess",
+    "AsyncPty",
     "AsyncSandbox",
     "AsyncSandboxClient",
+    "AsyncSandboxListing",
+    "AsyncTunnel",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -97,12 +111,14 @@ __all__ = [
     "FileKind",
     "FileNotFound",
     "ForkyardError",
+    "Forward",
     "ImageInfo",
     "ImageNotFound",
     "InternalError",
     "InvalidArgument",
     "KeyInfo",
     "KeyScope",
+    "ListeningPort",
     "NetworkCounters",
     "NetworkEvent",
     "NetworkEventKind",
@@ -119,16 +135,20 @@ __all__ = [
     "PermissionDenied",
     "PoolInfo",
     "PoolNotFound",
+    "Ports",
     "Process",
     "ProcessInfo",
     "ProcessNotFound",
     "ProcessState",
+    "Pty",
+    "PtySize",
     "QuotaExceeded",
     "RateLimited",
     "RetentionPolicy",
     "Sandbox",
     "SandboxClient",
     "SandboxInfo",
+    "SandboxListing",
     "SandboxLost",
     "SandboxNotFound",
     "SandboxStatus",
@@ -142,6 +162,8 @@ __all__ = [
     "SwarmReport",
     "SwarmTask",
     "TaskStatus",
+    "TreeSummary",
+    "Tunnel",
     "Unauthenticated",
     "Unavailable",
     "WhenFull",

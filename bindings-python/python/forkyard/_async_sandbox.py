@@ -15,7 +15,9 @@ from types import TracebackType
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_ports import AsyncPorts
 from ._async_process import AsyncProcess
+from ._async_pty import AsyncPty
 from ._creation import Creation  # sync:
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
@@ -26,6 +28,7 @@ from ._records import (
     process_info,
     sandbox_info,
     snapshot_info,
+    tree_summary,
 )
 from ._shared import (
     Path,
@@ -37,9 +40,18 @@ from ._shared import (
     make_spec,
     network_policy,
     raw_path,
+    terminal_spec,
 )
 from ._snapshot_types import CheckpointType, SnapshotInfo
-from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
+from ._types import (
+    CommandResult,
+    FileInfo,
+    OutputStream,
+    ProcessInfo,
+    SandboxInfo,
+    SandboxStatus,
+    TreeSummary,
+)
 
 OnOutput = Callable[[str], Awaitable[None] | None]  # sync: OnOutput = Callable[[str], None]
 
@@ -135,6 +147,58 @@ class AsyncSandbox:
         native = default_client() if client is None else client._native
         return cls(await native.connect(name_or_id))  # sync: return cls(native.connect(name_or_id).wait())
 
+    @classmethod
+    async def get_or_create(
+        cls,
+        name: str,
+        image: str | None = None,
+        *,
+        snapshot_id: str | None = None,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
+        timeout_secs: int = 600,
+        auto_resume: bool = True,
+        queue_timeout_secs: int = 0,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        allow_internet_access: bool = False,
+        allow_out: Sequence[str] = (),
+        deny_out: Sequence[str] = (),
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
+        client: AsyncSandboxClient | None = None,
+    ) -> AsyncSandbox:
+        """The machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
+
+        However many programs ask at once, one machine is made and all get it. One that is there is taken **as it is**:
+        the other arguments, which are those of `create`, say only what a new one is made of, and are not compared with
+        it (`info` says what it is). Cancelling this call ends no machine, since others may have it already.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            ImageNotFound: None has this name, and the server has no such image.
+            SnapshotNotFound: None has this name, and the project has no such snapshot.
+            NoCapacity: The host had no room for it in time.
+            QuotaExceeded: None has this name, and the key may have no more machines.
+        """
+        network = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
+        request = create_request(
+            image,
+            snapshot_id,
+            name,
+            cpus,
+            memory_mb,
+            timeout_secs,
+            auto_resume,
+            queue_timeout_secs,
+            env,
+            labels,
+            network,
+        )
+        found = default_client() if client is None else client._native
+        made = await found.get_or_create(name, request)  # sync: made = found.get_or_create(name, request).wait()
+        return cls(made)
+
     async def __aenter__(self) -> AsyncSandbox:
         return self
 
@@ -157,6 +221,11 @@ class AsyncSandbox:
     def status(self) -> SandboxStatus:
         """Where it stood when the server was last asked (`info`, `terminate`)."""
         return self._record.status
+
+    @property
+    def ports(self) -> AsyncPorts:
+        """Its ports: servers in it are reached there."""
+        return AsyncPorts(self._native)
 
     async def info(self) -> SandboxInfo:
         """Its record as it is now."""
@@ -291,6 +360,20 @@ class AsyncSandbox:
         self._record = sandbox_info(load(await self._native.resume()))
         return self._record
 
+    async def extend_timeout(self, timeout_secs: int) -> SandboxInfo:
+        """Gives the machine another idle time-out, which counts from this call on; one that is suspended stays so.
+
+        Args:
+            timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended: 1 to
+                2,592,000. It may be shorter than the one before.
+
+        Raises:
+            InvalidArgument: The value is out of range.
+            SandboxLost: The machine is gone.
+        """
+        self._record = sandbox_info(load(await self._native.extend_timeout(timeout_secs)))
+        return self._record
+
     async def restore(self, snapshot_id: str) -> SandboxInfo:
         """Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
 
@@ -422,6 +505,51 @@ class AsyncSandbox:
         """A process that is there already, its output from the oldest that is kept."""
         return AsyncProcess(self._native.process(process_id))
 
+    async def pty(
+        self,
+        command: str | None = None,
+        args: Sequence[str] = (),
+        *,
+        rows: int = 24,
+        cols: int = 80,
+        term: str = "xterm-256color",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        hangup_after: float | None = None,
+    ) -> AsyncPty:
+        """Starts a program on a pseudo-terminal, as at a screen and keyboard, and leaves it running.
+
+        Args:
+            command: The program, as in `run`. Default: the account's shell.
+            args: Its arguments.
+            rows: The terminal's rows, 1 to 4,096.
+            cols: The terminal's columns, 1 to 4,096.
+            term: What it understands: the variable ``TERM``.
+            env: Variables added to the machine's environment.
+            cwd: The folder to start in.
+            user: The account, to which the terminal belongs too.
+            timeout: Seconds after which it and all that it started are killed in the machine.
+            hangup_after: Seconds without any viewer, at most a day, after which it is hung up. A viewer whose
+                connection is cut needs some for the next. Default: never.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            NotFound: No such program, folder or user in the machine.
+            NoCapacity: 32 terminals run in the machine already.
+        """
+        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=True)
+        terminal = terminal_spec(rows, cols, term, hangup_after)
+        return AsyncPty(await self._native.pty(spec, terminal), owned=True)
+
+    def attach_pty(self, pty_id: str) -> AsyncPty:
+        """A terminal that is there already, by its id, also one that a fork has of its original.
+
+        What it showed comes first, as far as it is kept: the last MiB. Whether it is there shows with the first call.
+        """
+        return AsyncPty(self._native.process(pty_id), owned=False)
+
     async def processes(self) -> list[ProcessInfo]:
         """All processes that run or ended lately, oldest first."""
         return [process_info(value) for value in load(await self._native.processes())]
@@ -468,6 +596,40 @@ class AsyncSandbox:
     ) -> int:
         """Fetches a file, streamed; answers its size. `on_progress` is told the bytes so far, from another thread."""
         return await self._native.download(raw_path(remote), str(local), on_progress)
+
+    async def upload_dir(
+        self, local: str | LocalPath, remote: Path, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Sends a local folder with all that is in it, streamed.
+
+        One that is not there appears as a whole, with what is missing above it. Into one that is there everything is
+        put, each file as a whole, over what has the same name; nothing is removed. All of it belongs to the image's
+        user; permission bits and times are kept, links are kept as links.
+
+        Args:
+            local: The folder.
+            remote: Where it shall be.
+            on_progress: Called with the bytes of the stream so far, from another thread; after a cut, from 0 again.
+
+        Raises:
+            NoSpace: The machine's disk is full.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(await self._native.upload_dir(str(local), raw_path(remote), on_progress)))
+
+    async def download_dir(
+        self, remote: Path, local: str | LocalPath, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Fetches a folder with all that is in it, streamed, as `upload_dir` sends one; it belongs to the caller.
+
+        The machine is not trusted: nothing lands outside `local`, and links that lead out of it are left out and
+        counted.
+
+        Raises:
+            NotFound: The machine has no such folder.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(await self._native.download_dir(raw_path(remote), str(local), on_progress)))
 
     async def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

@@ -25,12 +25,15 @@ from ._types import (
     ImageInfo,
     KeyInfo,
     KeyScope,
+    ListeningPort,
     PoolInfo,
     ProcessInfo,
     ProcessState,
+    PtySize,
     SandboxInfo,
     SandboxStatus,
     ServerInfo,
+    TreeSummary,
 )
 
 
@@ -127,6 +130,7 @@ def exit_status(value: dict[str, Any]) -> ExitStatus:
 def process_info(value: dict[str, Any]) -> ProcessInfo:
     """A process's record."""
     ended = value.get("exit")
+    size = value.get("pty")
     return ProcessInfo(
         id=value["id"],
         pid=value["pid"],
@@ -135,6 +139,7 @@ def process_info(value: dict[str, Any]) -> ProcessInfo:
         state=ProcessState(value["state"]),
         started_at=value["started_at_ms"] / 1000,
         exit=None if ended is None else exit_status(ended),
+        pty=None if size is None else PtySize(**size),
     )
 
 
@@ -151,6 +156,23 @@ def file_info(value: dict[str, Any]) -> FileInfo:
         gid=value["gid"],
         modified_at=value["modified_at_ms"] / 1000,
         target=value.get("target"),
+    )
+
+
+def listening_port(value: dict[str, Any]) -> ListeningPort:
+    """A port that something listens on."""
+    return ListeningPort(port=value["port"], loopback_only=value["loopback_only"])
+
+
+def tree_summary(value: dict[str, Any]) -> TreeSummary:
+    """What a folder consists of."""
+    return TreeSummary(
+        files=value["files"],
+        folders=value["folders"],
+        links=value["links"],
+        bytes=value["bytes"],
+        skipped=value["skipped"],
+        skipped_paths=value.get("skipped_paths", []),
     )
 
 

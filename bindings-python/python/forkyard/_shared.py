@@ -11,7 +11,7 @@ from typing import TypedDict
 from . import _native
 from ._errors import CommandFailed, CommandTimeout
 from ._snapshot_types import CheckpointType, WhenFull
-from ._types import CommandResult, KeyScope, OutputEvent, OutputStream
+from ._types import CommandResult, KeyScope, OutputEvent, OutputStream, SandboxStatus
 
 Path = str | bytes | os.PathLike[str]
 """A path in a machine: text, in which surrogates stand for bytes that are not UTF-8, or the bytes themselves."""
@@ -57,6 +57,14 @@ def make_spec(
         timeout=timeout,
         kill_on_cancel=kill_on_cancel,
     )
+
+
+def terminal_spec(rows: int, cols: int, term: str, hangup_after: float | None) -> str:
+    """The wire's JSON for a terminal."""
+    spec: dict[str, object] = {"rows": rows, "cols": cols, "term": term}
+    if hangup_after is not None:
+        spec["hangup_after_ms"] = max(0, round(hangup_after * 1000))
+    return json.dumps(spec)
 
 
 def create_request(
@@ -120,6 +128,21 @@ def pool_spec(
     optional = {"image": image, "snapshot_id": snapshot_id, "cpus": cpus, "memory_mb": memory_mb, "max": max}
     spec: dict[str, object] = {key: value for key, value in optional.items() if value is not None}
     return json.dumps({**spec, "min_ready": min_ready})
+
+
+def sandbox_filter(
+    name: str | None,
+    status: SandboxStatus | None,
+    image: str | None,
+    labels: Mapping[str, str] | None,
+    page_size: int,
+) -> str:
+    """The core's JSON for the machines to list."""
+    request: dict[str, object] = {"labels": dict(labels or {}), "page_size": page_size}
+    word = None if status is None else SandboxStatus(status).value
+    optional = {"name": name, "status": word, "image": image}
+    request.update((key, value) for key, value in optional.items() if value is not None)
+    return json.dumps(request)
 
 
 def checkpoint_request(kind: CheckpointType, name: str | None, labels: Mapping[str, str] | None, retain: bool) -> str:

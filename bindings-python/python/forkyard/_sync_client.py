@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Mapping
 from types import TracebackType
 
 from . import _native
+from ._sync_listing import SandboxListing
 from ._records import (
     created_key,
     image_info,
@@ -22,9 +24,10 @@ from ._shared import (
     key_request,
     pool_spec,
     retention_policy,
+    sandbox_filter,
 )
 from ._snapshot_types import RetentionPolicy, SnapshotInfo, WhenFull
-from ._types import CreatedKey, ImageInfo, KeyInfo, KeyScope, PoolInfo, SandboxInfo, ServerInfo
+from ._types import CreatedKey, ImageInfo, KeyInfo, KeyScope, PoolInfo, SandboxInfo, SandboxStatus, ServerInfo
 
 
 class SandboxClient:
@@ -50,9 +53,39 @@ class SandboxClient:
     ) -> None:
         return None
 
-    def list(self) -> builtins.list[SandboxInfo]:
-        """All machines of the project, newest first."""
-        return [sandbox_info(value) for value in load(self._native.list().wait())]
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        status: SandboxStatus | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> builtins.list[SandboxInfo]:
+        """The machines of the project that fit all that is said, newest first; without a word all, ended ones included.
+
+        Args:
+            name: Only those of this name.
+            status: Only those in this state.
+            image: Only those of this image: its tag as it was asked for, or its digest.
+            labels: Only those with all of these labels.
+
+        Raises:
+            InvalidArgument: No label can be as asked.
+        """
+        request = sandbox_filter(name, status, image, labels, page_size=1000)
+        return [sandbox_info(value) for value in load(self._native.list(request).wait())]
+
+    def iter(
+        self,
+        *,
+        name: str | None = None,
+        status: SandboxStatus | None = None,
+        image: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        page_size: int = 100,
+    ) -> SandboxListing:
+        """The same machines, fetched as they are read: a page of `page_size` (1 to 1,000) at a time."""
+        return SandboxListing(self._native.listing(sandbox_filter(name, status, image, labels, page_size)))
 
     def get(self, sandbox_id: str) -> SandboxInfo:
         """A machine's record.

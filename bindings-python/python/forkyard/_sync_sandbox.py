@@ -14,7 +14,9 @@ from types import TracebackType
 
 from . import _native
 from ._sync_client import SandboxClient
+from ._sync_ports import Ports
 from ._sync_process import Process
+from ._sync_pty import Pty
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -24,6 +26,7 @@ from ._records import (
     process_info,
     sandbox_info,
     snapshot_info,
+    tree_summary,
 )
 from ._shared import (
     Path,
@@ -35,9 +38,18 @@ from ._shared import (
     make_spec,
     network_policy,
     raw_path,
+    terminal_spec,
 )
 from ._snapshot_types import CheckpointType, SnapshotInfo
-from ._types import CommandResult, FileInfo, OutputStream, ProcessInfo, SandboxInfo, SandboxStatus
+from ._types import (
+    CommandResult,
+    FileInfo,
+    OutputStream,
+    ProcessInfo,
+    SandboxInfo,
+    SandboxStatus,
+    TreeSummary,
+)
 
 OnOutput = Callable[[str], None]
 
@@ -133,6 +145,58 @@ class Sandbox:
         native = default_client() if client is None else client._native
         return cls(native.connect(name_or_id).wait())
 
+    @classmethod
+    def get_or_create(
+        cls,
+        name: str,
+        image: str | None = None,
+        *,
+        snapshot_id: str | None = None,
+        cpus: float | None = None,
+        memory_mb: int | None = None,
+        timeout_secs: int = 600,
+        auto_resume: bool = True,
+        queue_timeout_secs: int = 0,
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        allow_internet_access: bool = False,
+        allow_out: Sequence[str] = (),
+        deny_out: Sequence[str] = (),
+        max_connections: int | None = None,
+        bandwidth_kbps: int | None = None,
+        client: SandboxClient | None = None,
+    ) -> Sandbox:
+        """The machine of this name, running: the one that is there, resumed if it is suspended, or else a new one.
+
+        However many programs ask at once, one machine is made and all get it. One that is there is taken **as it is**:
+        the other arguments, which are those of `create`, say only what a new one is made of, and are not compared with
+        it (`info` says what it is). Cancelling this call ends no machine, since others may have it already.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            ImageNotFound: None has this name, and the server has no such image.
+            SnapshotNotFound: None has this name, and the project has no such snapshot.
+            NoCapacity: The host had no room for it in time.
+            QuotaExceeded: None has this name, and the key may have no more machines.
+        """
+        network = network_policy(allow_internet_access, allow_out, deny_out, max_connections, bandwidth_kbps)
+        request = create_request(
+            image,
+            snapshot_id,
+            name,
+            cpus,
+            memory_mb,
+            timeout_secs,
+            auto_resume,
+            queue_timeout_secs,
+            env,
+            labels,
+            network,
+        )
+        found = default_client() if client is None else client._native
+        made = found.get_or_create(name, request).wait()
+        return cls(made)
+
     def __enter__(self) -> Sandbox:
         return self
 
@@ -155,6 +219,11 @@ class Sandbox:
     def status(self) -> SandboxStatus:
         """Where it stood when the server was last asked (`info`, `terminate`)."""
         return self._record.status
+
+    @property
+    def ports(self) -> Ports:
+        """Its ports: servers in it are reached there."""
+        return Ports(self._native)
 
     def info(self) -> SandboxInfo:
         """Its record as it is now."""
@@ -289,6 +358,20 @@ class Sandbox:
         self._record = sandbox_info(load(self._native.resume().wait()))
         return self._record
 
+    def extend_timeout(self, timeout_secs: int) -> SandboxInfo:
+        """Gives the machine another idle time-out, which counts from this call on; one that is suspended stays so.
+
+        Args:
+            timeout_secs: Seconds without any call after which it is terminated or, if it has a name, suspended: 1 to
+                2,592,000. It may be shorter than the one before.
+
+        Raises:
+            InvalidArgument: The value is out of range.
+            SandboxLost: The machine is gone.
+        """
+        self._record = sandbox_info(load(self._native.extend_timeout(timeout_secs).wait()))
+        return self._record
+
     def restore(self, snapshot_id: str) -> SandboxInfo:
         """Puts the machine back to where a snapshot stands, under its own id and name; what it did since is gone.
 
@@ -418,6 +501,51 @@ class Sandbox:
         """A process that is there already, its output from the oldest that is kept."""
         return Process(self._native.process(process_id))
 
+    def pty(
+        self,
+        command: str | None = None,
+        args: Sequence[str] = (),
+        *,
+        rows: int = 24,
+        cols: int = 80,
+        term: str = "xterm-256color",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        hangup_after: float | None = None,
+    ) -> Pty:
+        """Starts a program on a pseudo-terminal, as at a screen and keyboard, and leaves it running.
+
+        Args:
+            command: The program, as in `run`. Default: the account's shell.
+            args: Its arguments.
+            rows: The terminal's rows, 1 to 4,096.
+            cols: The terminal's columns, 1 to 4,096.
+            term: What it understands: the variable ``TERM``.
+            env: Variables added to the machine's environment.
+            cwd: The folder to start in.
+            user: The account, to which the terminal belongs too.
+            timeout: Seconds after which it and all that it started are killed in the machine.
+            hangup_after: Seconds without any viewer, at most a day, after which it is hung up. A viewer whose
+                connection is cut needs some for the next. Default: never.
+
+        Raises:
+            InvalidArgument: A value is out of range.
+            NotFound: No such program, folder or user in the machine.
+            NoCapacity: 32 terminals run in the machine already.
+        """
+        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=True)
+        terminal = terminal_spec(rows, cols, term, hangup_after)
+        return Pty(self._native.pty(spec, terminal).wait(), owned=True)
+
+    def attach_pty(self, pty_id: str) -> Pty:
+        """A terminal that is there already, by its id, also one that a fork has of its original.
+
+        What it showed comes first, as far as it is kept: the last MiB. Whether it is there shows with the first call.
+        """
+        return Pty(self._native.process(pty_id), owned=False)
+
     def processes(self) -> list[ProcessInfo]:
         """All processes that run or ended lately, oldest first."""
         return [process_info(value) for value in load(self._native.processes().wait())]
@@ -464,6 +592,40 @@ class Sandbox:
     ) -> int:
         """Fetches a file, streamed; answers its size. `on_progress` is told the bytes so far, from another thread."""
         return self._native.download(raw_path(remote), str(local), on_progress).wait()
+
+    def upload_dir(
+        self, local: str | LocalPath, remote: Path, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Sends a local folder with all that is in it, streamed.
+
+        One that is not there appears as a whole, with what is missing above it. Into one that is there everything is
+        put, each file as a whole, over what has the same name; nothing is removed. All of it belongs to the image's
+        user; permission bits and times are kept, links are kept as links.
+
+        Args:
+            local: The folder.
+            remote: Where it shall be.
+            on_progress: Called with the bytes of the stream so far, from another thread; after a cut, from 0 again.
+
+        Raises:
+            NoSpace: The machine's disk is full.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(self._native.upload_dir(str(local), raw_path(remote), on_progress).wait()))
+
+    def download_dir(
+        self, remote: Path, local: str | LocalPath, *, on_progress: Callable[[int], object] | None = None
+    ) -> TreeSummary:
+        """Fetches a folder with all that is in it, streamed, as `upload_dir` sends one; it belongs to the caller.
+
+        The machine is not trusted: nothing lands outside `local`, and links that lead out of it are left out and
+        counted.
+
+        Raises:
+            NotFound: The machine has no such folder.
+            ForkyardError: The message names the file that could not be read or written.
+        """
+        return tree_summary(load(self._native.download_dir(raw_path(remote), str(local), on_progress).wait()))
 
     def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

@@ -122,6 +122,14 @@ class ExitStatus:
 
 
 @dataclass(frozen=True)
+class PtySize:
+    """The size of a terminal in characters."""
+
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
 class ProcessInfo:
     """A process, running or ended.
 
@@ -133,6 +141,7 @@ class ProcessInfo:
         state: Whether it runs.
         started_at: When it started, by the machine's clock.
         exit: How it ended; None while it runs.
+        pty: The size of its terminal; None where it has none.
     """
 
     id: str
@@ -142,6 +151,7 @@ class ProcessInfo:
     state: ProcessState
     started_at: float
     exit: ExitStatus | None
+    pty: PtySize | None
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,42 @@ class FileInfo:
     def is_dir(self) -> bool:
         """Whether it is a folder."""
         return self.kind is FileKind.DIRECTORY
+
+
+@dataclass(frozen=True)
+class ListeningPort:
+    """A TCP port that something in a machine listens on.
+
+    Attributes:
+        port: The port.
+        loopback_only: Whether only the machine itself could reach it over its network; `AsyncPorts` reaches it
+            either way.
+    """
+
+    port: int
+    loopback_only: bool
+
+
+@dataclass(frozen=True)
+class TreeSummary:
+    """What a folder that was sent consists of.
+
+    Attributes:
+        files: Regular files.
+        folders: Folders, itself among them.
+        links: Symbolic links.
+        bytes: Bytes of all files.
+        skipped: What was left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of
+            it.
+        skipped_paths: The first 100 of those, relative to the folder.
+    """
+
+    files: int
+    folders: int
+    links: int
+    bytes: int
+    skipped: int
+    skipped_paths: list[str]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -15,16 +16,16 @@ import pytest
 from forkyard import Sandbox, SandboxClient
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[dict[str, str]]:
-    """A running server; answers the environment that leads clients to it."""
+@contextlib.contextmanager
+def serving(*more: str) -> Iterator[dict[str, str]]:
+    """Runs a server, with more arguments; answers the environment that leads clients to it."""
     images = Path(os.environ["FORKYARD_TEST_IMAGES"])
     with tempfile.TemporaryDirectory(dir=images.parent, prefix="pytest-") as data:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         command = [os.environ["FORKYARD_BIN"], "serve", "--listen", address, "--data-dir", data]
-        process = subprocess.Popen([*command, "--image-dir", str(images)], stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*command, "--image-dir", str(images), *more], stdout=subprocess.DEVNULL)
         try:
             key_file = Path(data, "api-key")
             wait_until_served(address, process)
@@ -33,6 +34,13 @@ def server() -> Iterator[dict[str, str]]:
         finally:
             process.terminate()
             assert process.wait(60) == 0
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[dict[str, str]]:
+    """The server of most tests; answers the environment that leads clients to it."""
+    with serving() as environment:
+        yield environment
 
 
 def wait_until_served(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from conftest import serving
 
 import forkyard
 from forkyard import (
@@ -171,6 +175,9 @@ def test_an_interrupted_swarm_leaves_nothing(client: SandboxClient, snapshot_id:
     assert alive(client, snapshot_id) == []
 
 
+EXAMPLE = Path(__file__).parents[3] / "examples/python/02_swarm.py"
+
+
 class Lead(BaseHTTPRequestHandler):
     """A language model that always says the same, and remembers what it was asked."""
 
@@ -192,17 +199,18 @@ class Lead(BaseHTTPRequestHandler):
 
 @pytest.mark.timeout(300)
 def test_the_example_reviews_with_five_agents_and_a_lead(client: SandboxClient) -> None:
-    example = Path(__file__).parents[3] / "examples/python/02_swarm.py"
     lead = HTTPServer(("127.0.0.1", 0), Lead)
     threading.Thread(target=lead.serve_forever, daemon=True).start()
     env = {
         **os.environ,
         "OPENAI_API_KEY": "sk-secret",
         "OPENAI_BASE_URL": f"http://127.0.0.1:{lead.server_port}/v1",
+        # No machine reaches its host.
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
     }
     try:
         done = subprocess.run(
-            [sys.executable, example], capture_output=True, text=True, timeout=280, check=False, env=env
+            [sys.executable, EXAMPLE], capture_output=True, text=True, timeout=280, check=False, env=env
         )
     finally:
         lead.shutdown()
@@ -210,6 +218,7 @@ def test_the_example_reviews_with_five_agents_and_a_lead(client: SandboxClient) 
     assert done.returncode == 0, done.stdout + done.stderr
     for perspective in ("security", "complexity", "docstrings", "tests", "structure"):
         assert perspective in done.stdout
+    assert "the image 'code-review' has the tools" in done.stdout
     assert "shell=True" in done.stdout, "bandit's word for it"
     assert "shipping has complexity 17" in done.stdout
     assert "by model: Mend the pickle first." in done.stdout
@@ -218,3 +227,51 @@ def test_the_example_reviews_with_five_agents_and_a_lead(client: SandboxClient) 
     assert "shares a mutable default" in body
     assert "sk-secret" not in done.stdout + done.stderr
     assert all(snapshot.name != "code-review-base" for snapshot in client.snapshots())
+
+
+def way_to_pypi() -> list[str]:
+    """The arguments with which a server's machines reach PyPI; skips the test where this host does not."""
+    rules = []
+    for host in ("pypi.org", "files.pythonhosted.org"):
+        try:
+            with socket.create_connection((host, 443), timeout=10) as connection:
+                address = ipaddress.ip_address(connection.getpeername()[0])
+        except OSError as error:
+            pytest.skip(f"this host does not reach {host}: {error}")
+        if not address.is_global:
+            rules += ["--network-allow", f"[{address}]:443" if address.version == 6 else f"{address}:443"]
+    return rules
+
+
+BASE_ALONE = """
+import asyncio, runpy, sys
+example = runpy.run_path(sys.argv[1])
+async def main():
+    async with await example["make_base"]() as base:
+        print(await example["set_up"](base))
+        print("reaches", (await base.network()).policy.allow_out)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.timeout(300)
+def test_the_example_installs_its_tools_where_it_reaches_an_index() -> None:
+    with serving(*way_to_pypi()) as server:
+        env = {**os.environ, **server}
+        env.pop("PIP_INDEX_URL", None)
+        command = [sys.executable, "-c", BASE_ALONE, str(EXAMPLE)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "installed inside it, with pip" in done.stdout
+    assert "'bandit': '1.9.4'" in done.stdout
+    assert "reaches []" in done.stdout
+
+
+def test_the_example_opens_nothing_but_the_index() -> None:
+    way_to = runpy.run_path(str(EXAMPLE))["way_to"]
+    assert way_to("https://pypi.org/simple") == ["pypi.org:443", "files.pythonhosted.org:443"]
+    assert way_to("http://user:secret@mirror.example:3141/root/+simple/") == ["mirror.example:3141"]
+    assert way_to("http://[2001:db8::1]/simple") == ["[2001:db8::1]:80"]
+    for wrong in ("", "mirror.example", "file:///wheels"):
+        with pytest.raises(ValueError, match="names no package index"):
+            way_to(wrong)

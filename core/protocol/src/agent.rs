@@ -85,26 +85,44 @@ pub struct GuestConfig {
     pub user: String,
     /// Default folder of processes.
     pub cwd: String,
-    /// Files to put in place, such as an operator's package index configuration.
-    #[serde(default)]
-    pub files: Vec<GuestFile>,
     /// Whether the machine's network is up; its addresses are those of [`link`](crate::link). Connections that were open are
     /// reset either way: whoever carried them is gone. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub network: bool,
 }
 
-/// A small file that the operator gives to every guest.
+/// Files that the operator gives to guests: `POST /given`. Most are in place already, since forks have what their original had,
+/// so their contents are left out until the guest says that it lacks them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct GuestFiles {
+    /// The files.
+    pub files: Vec<GuestFile>,
+}
+
+/// A small file that the operator gives to guests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GuestFile {
     /// Absolute path.
     pub path: String,
-    /// Contents.
-    pub content: String,
     /// Permission bits, such as 0o644.
     pub mode: u32,
+    /// SHA-256 of the contents in hexadecimal: what the guest remembers them by.
+    pub digest: String,
+    /// Contents. Default: the guest is only asked whether it has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// What the agent answers to [`GuestFiles`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MissingFiles {
+    /// Paths of the files that are not in place as they should be, and that came without their contents.
+    pub missing: Vec<String>,
 }
 
 /// What the agent answers to `GET /health` and `POST /configure`.
@@ -117,6 +135,9 @@ pub struct GuestHealth {
     pub processes: u32,
     /// Seconds since the guest's kernel started.
     pub uptime_secs: u64,
+    /// The guest's uptime in nanoseconds, as the last thing before the answer. Agents of earlier versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uptime_ns: Option<u64>,
 }
 
 #[cfg(test)]

@@ -132,6 +132,29 @@ pub struct FileList {
     pub next_cursor: Option<String>,
 }
 
+/// Most names that a [`TreeSummary`] has of what was left out.
+pub const MAX_SKIPPED_PATHS: usize = 100;
+
+/// What a folder that was sent consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TreeSummary {
+    /// Regular files.
+    pub files: u64,
+    /// Folders, itself among them.
+    pub folders: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What was left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of it.
+    pub skipped: u64,
+    /// The first 100 of those, relative to the folder, with U+FFFD in place of what is not UTF-8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_paths: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,8 @@
 //! | `GET /processes/{id}[?wait_ms=N]` | → [`ProcessInfo`], at the latest after `wait_ms` (at most 60,000), earlier once it has ended |
 //! | `GET /processes/{id}/output[?stdout=N&stderr=N]` | → stream of [`Frame`]s from these offsets |
 //! | `POST /processes/{id}/signal` | [`SignalRequest`] → [`ProcessInfo`] |
-//! | `PUT /processes/{id}/stdin?offset=N[&close=true]` | raw bytes → [`StdinReply`]; bytes before the process's own offset are skipped, a gap is refused |
+//! | `POST /processes/{id}/resize` | [`PtySize`] → [`ProcessInfo`] |
+//! | `PUT /processes/{id}/stdin?offset=N[&close=true][&writer=W]` | raw bytes → [`StdinReply`]; bytes before this writer's own offset are skipped, a gap is refused |
 //! | `GET /files?path=P` | → raw bytes; `Range: bytes=…` (one range) → 206 with `Content-Range`; 416 beyond the end |
 //! | `PUT /files?path=P[&mode=0644][&user=U][&parents=true]` | raw bytes → [`FileStat`]; written beside, synced, renamed |
 //! | `DELETE /files?path=P[&recursive=true]` | → 204 |
@@ -22,10 +23,17 @@
 //! | `GET /files/list?path=P[&limit=N][&cursor=C]` | → [`FileList`] |
 //! | `POST /files/mkdir?path=P[&parents=true][&mode=0755][&user=U]` | → [`FileStat`] |
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
+//! | `GET /files/tree?path=P` | → a folder as a tar stream, its last entry a [`TreeSummary`] or an [`ErrorBody`] in a global header |
+//! | `PUT /files/tree?path=P[&user=U][&parents=true]` | a tar stream → [`TreeSummary`]; over what has the same names, nothing is removed |
+//! | `GET /ports` | → [`PortList`] |
+//! | `GET /tunnels/{port}[?wait_ms=N]` | → 204 once something listens there, waiting at most `wait_ms` (at most 60,000) |
+//! | `POST /tunnels/{port}[?wait_ms=N]` | raw bytes to the port → raw bytes from it, both at once |
 //! | `DELETE /processes/{id}` (guest only) | → [`GuestHealth`]; a process that has ended is forgotten |
 //! | `GET /health` (guest only) | → [`GuestHealth`] |
 //! | `POST /network/reset` (guest only) | → [`GuestHealth`]; connections over the network card are reset |
+//! | `POST /network/prepare` (guest only) | → [`GuestHealth`]; what can be done before the network is needed is done |
 //! | `POST /configure` (guest only) | [`GuestConfig`] → [`GuestHealth`] |
+//! | `POST /given` (guest only) | [`GuestFiles`] → [`MissingFiles`], which are to be sent again with their contents |
 //!
 //! Errors are [`ErrorReply`] with the status of [`ErrorCode::http_status`].
 
@@ -38,7 +46,9 @@ mod image;
 mod key;
 mod network;
 mod pool;
+mod port;
 mod process;
+mod pty;
 mod query;
 mod retention;
 mod sandbox;
@@ -46,16 +56,19 @@ mod sandbox;
 mod schema;
 mod server;
 mod snapshot;
+mod timeout;
 
 pub use agent::{
-    ECHO_LEN, GuestConfig, GuestFile, GuestHealth, PREAMBLE_LEN, PREAMBLE_MAGIC, Preamble, echo,
+    ECHO_LEN, GuestConfig, GuestFile, GuestFiles, GuestHealth, MissingFiles, PREAMBLE_LEN, PREAMBLE_MAGIC,
+    Preamble, echo,
 };
 pub use envelope::{
     Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,
 };
 pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
 pub use file::{
-    DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, PathError, RawPath,
+    DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, MAX_SKIPPED_PATHS,
+    PathError, RawPath, TreeSummary,
 };
 pub use id::{
     InvalidId, KeyId, PoolId, ProcessId, ProjectId, SandboxId, SnapshotId, validate_label, validate_name,
@@ -68,10 +81,14 @@ pub use network::{
     NetworkPolicy, NetworkProtocol, NetworkRule, NetworkVerdict, RuleHost, link, normal_name,
 };
 pub use pool::{MAX_READY, Pool, PoolList, PoolSpec};
+pub use port::{
+    CreatePreview, ListeningPort, MAX_PORT_WAIT_MS, MAX_PREVIEW_SECS, PortList, Preview, validate_port,
+};
 pub use process::{
     ExitStatus, MAX_ARGS, MAX_ARGS_BYTES, MAX_PROCESS_TIMEOUT_MS, OutputStream, ProcessInfo, ProcessList,
     ProcessSpec, ProcessState, SignalRequest, StdinReply,
 };
+pub use pty::{MAX_HANGUP_MS, MAX_PTY_SIDE, PtySize, PtySpec, validate_writer};
 pub use query::Query;
 pub use retention::{MAX_AGE_SECS, RetentionPolicy, WhenFull};
 pub use sandbox::{
@@ -83,6 +100,7 @@ pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, MAX_FORKS, RestoreSandbox, SandboxList, Snapshot,
     SnapshotList, SnapshotStatus,
 };
+pub use timeout::ExtendTimeout;
 
 /// Largest JSON body that server and agent accept, in bytes.
 pub const MAX_JSON_BODY: usize = 1024 * 1024;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, ErrorCode, ProcessId, RawPath, sandbox::validate_env};
+use crate::{ErrorBody, ErrorCode, ProcessId, PtySize, PtySpec, RawPath, sandbox::validate_env};
 
 /// Most arguments of one process.
 pub const MAX_ARGS: usize = 4096;
@@ -24,7 +24,9 @@ pub struct ProcessSpec {
     /// The process's id, chosen by the client. Default: one made by the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<ProcessId>,
-    /// The program: a path, or a name looked up in the process's `PATH`. No shell is involved.
+    /// The program: a path, or a name looked up in the process's `PATH`. No shell is involved. With `pty` it may be left out:
+    /// the account's shell.
+    #[serde(default)]
     pub command: String,
     /// Its arguments, without the program's own name. At most 4,096, of 256 KiB in all.
     #[serde(default)]
@@ -41,6 +43,9 @@ pub struct ProcessSpec {
     /// Whether standard input is a pipe that `…/stdin` fills. Default: false, an empty input.
     #[serde(default)]
     pub stdin: bool,
+    /// The pseudo-terminal to start it on; `stdin` then does not matter. Default: none, pipes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pty: Option<PtySpec>,
     /// Milliseconds after which the process and everything it started are killed. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -50,7 +55,8 @@ impl ProcessSpec {
     /// Checks every value; the error names the first that is out of range and what is allowed.
     pub fn validate(&self) -> Result<(), ErrorBody> {
         let fail = |message: String| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
-        if self.command.is_empty() || self.command.contains('\0') {
+        let lacks_command = self.command.is_empty() && (self.pty.is_none() || !self.args.is_empty());
+        if lacks_command || self.command.contains('\0') {
             return fail("command must be a program's name or path, without NUL".to_owned());
         }
         if self.args.len() > MAX_ARGS {
@@ -72,6 +78,9 @@ impl ProcessSpec {
             && (user.is_empty() || user.len() > 32 || user.contains(|c: char| c.is_control() || c == ':'))
         {
             return fail("user must be an account's name or number, 1 to 32 characters".to_owned());
+        }
+        if let Some(pty) = &self.pty {
+            pty.validate()?;
         }
         if let Some(timeout) = self.timeout_ms
             && !(1..=MAX_PROCESS_TIMEOUT_MS).contains(&timeout)
@@ -111,6 +120,9 @@ pub struct ProcessInfo {
     pub state: ProcessState,
     /// When it started: milliseconds since 1970 by the guest's clock.
     pub started_at_ms: u64,
+    /// The size of its terminal; only where it was started on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pty: Option<PtySize>,
     /// How it ended; only when it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
@@ -180,7 +192,7 @@ pub struct SignalRequest {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StdinReply {
-    /// Bytes of standard input that the process has been given since it started; where the next call goes on.
+    /// Bytes of standard input that this writer has given the process; where its next call goes on.
     pub offset: u64,
 }
 
@@ -198,6 +210,10 @@ mod tests {
     #[test]
     fn what_is_out_of_range_is_named() {
         assert!(message(|s| s.command.clear()).starts_with("command"));
+        assert!(message(|s| s.pty = Some(PtySpec { rows: 0, ..PtySpec::default() })).starts_with("rows"));
+        let shell = ProcessSpec { pty: Some(PtySpec::default()), ..ProcessSpec::default() };
+        shell.validate().unwrap();
+        assert!(ProcessSpec { args: vec!["a".into()], ..shell }.validate().is_err());
         assert!(message(|s| s.args = vec![String::new(); 4097]).contains("4096"));
         assert!(message(|s| s.args = vec!["x".repeat(300_000)]).contains("262144"));
         assert!(message(|s| s.args = vec!["a\0".into()]).contains("NUL"));

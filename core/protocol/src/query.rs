@@ -20,9 +20,18 @@ impl Query {
 
     /// Fails on a parameter that is not among `allowed`, or that is given twice, naming it and what is allowed.
     pub fn only(&self, allowed: &[&str]) -> Result<(), ErrorBody> {
+        self.only_with(allowed, &[])
+    }
+
+    /// The same, where those in `repeatable`, which are allowed too, may be given any number of times.
+    pub fn only_with(&self, allowed: &[&str], repeatable: &[&str]) -> Result<(), ErrorBody> {
         for (index, (key, _)) in self.0.iter().enumerate() {
+            if repeatable.contains(&key.as_str()) {
+                continue;
+            }
             if !allowed.contains(&key.as_str()) {
-                return Err(invalid(format!("unknown parameter '{key}'; allowed: {}", allowed.join(", "))));
+                let allowed = [allowed, repeatable].concat().join(", ");
+                return Err(invalid(format!("unknown parameter '{key}'; allowed: {allowed}")));
             }
             if self.0[..index].iter().any(|(other, _)| other == key) {
                 return Err(invalid(format!("parameter '{key}' is given twice")));
@@ -43,6 +52,13 @@ impl Query {
                 std::str::from_utf8(value).map_err(|_| invalid(format!("parameter '{key}' must be UTF-8")))
             })
             .transpose()
+    }
+
+    /// The values of a parameter that may be given several times, as text, in their order.
+    pub fn texts(&self, key: &str) -> Result<Vec<&str>, ErrorBody> {
+        let values = self.0.iter().filter(|(name, _)| name == key);
+        let texts = values.map(|(_, value)| std::str::from_utf8(value));
+        texts.collect::<Result<_, _>>().map_err(|_| invalid(format!("parameter '{key}' must be UTF-8")))
     }
 
     /// A whole number, or `default` where there is none.
@@ -111,6 +127,10 @@ mod tests {
         assert!(message(Query::parse("path=a").path("path").unwrap_err()).contains("absolute"));
         assert!(message(Query::parse("x=1").only(&["path"]).unwrap_err()).contains("'x'; allowed: path"));
         assert!(message(Query::parse("a=1&a=2").only(&["a"]).unwrap_err()).contains("twice"));
+        let labels = Query::parse("l=a&x=1&l=b");
+        assert!(message(labels.only_with(&[], &["l"]).unwrap_err()).contains("'x'; allowed: l"));
+        labels.only_with(&["x"], &["l"]).unwrap();
+        assert_eq!(labels.texts("l").unwrap(), ["a", "b"]);
         assert!(Query::parse("m=8").mode("m").is_err());
         assert!(Query::parse("m=17777").mode("m").is_err());
         assert!(Query::parse("f=yes").flag("f").is_err());

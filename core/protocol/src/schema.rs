@@ -5,10 +5,11 @@ use std::path::Path;
 use schemars::SchemaGenerator;
 
 use crate::{
-    Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus, FileList,
-    FileStat, ForkSandbox, GuestConfig, GuestHealth, Health, ImageList, KeyList, NetworkEventList,
-    NetworkInfo, Pool, PoolList, PoolSpec, ProcessInfo, ProcessList, ProcessSpec, RestoreSandbox,
-    RetentionPolicy, Sandbox, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    Capacity, CreateKey, CreatePreview, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus,
+    ExtendTimeout, FileList, FileStat, ForkSandbox, GuestConfig, GuestFiles, GuestHealth, Health, ImageList,
+    KeyList, MissingFiles, NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, PortList, Preview,
+    ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox, SandboxList,
+    SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply, TreeSummary,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -24,22 +25,29 @@ fn schema_now() -> serde_json::Value {
         CreatedKey,
         ErrorReply,
         ExitStatus,
+        ExtendTimeout,
         FileList,
         FileStat,
         ForkSandbox,
         GuestConfig,
+        GuestFiles,
         GuestHealth,
         Health,
         ImageList,
         KeyList,
+        MissingFiles,
         NetworkEventList,
         NetworkInfo,
         Pool,
         PoolList,
         PoolSpec,
+        CreatePreview,
+        PortList,
+        Preview,
         ProcessInfo,
         ProcessList,
         ProcessSpec,
+        PtySize,
         RestoreSandbox,
         RetentionPolicy,
         Sandbox,
@@ -49,6 +57,7 @@ fn schema_now() -> serde_json::Value {
         SignalRequest,
         SnapshotList,
         StdinReply,
+        TreeSummary,
     );
     serde_json::json!({ "definitions": generator.take_definitions(true) })
 }

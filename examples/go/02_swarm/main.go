@@ -7,7 +7,7 @@
 // The lead's summary is made by rule; where OPENAI_API_KEY is set, by the model FORKYARD_LEAD_MODEL (default gpt-4o-mini)
 // behind OPENAI_BASE_URL.
 //
-// Usage: go run ./02_swarm, with a server running (make serve) that has the image 'code-review'.
+// Usage: go run ./02_swarm [AGENTS], with a server running (make serve) that has the image 'code-review'. Default: five agents.
 package main
 
 import (
@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -158,11 +159,20 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	if len(os.Args) > 1 {
+		agents, err := strconv.Atoi(os.Args[1])
+		if err != nil || agents < 1 || agents > len(perspectives) {
+			return fmt.Errorf("AGENTS must be 1 to %d, not %q", len(perspectives), os.Args[1])
+		}
+		perspectives = perspectives[:agents]
+	}
 	oneByOne, atOnce, err := reviewFrozen(ctx)
 	if err != nil {
 		return err
 	}
-	withSetup, err := swarm(ctx, "for comparison, five machines that each do the setup", machine, 5, setUpAndReview)
+	agents := len(perspectives)
+	compared := fmt.Sprintf("for comparison, %d machines that each do the setup", agents)
+	withSetup, err := swarm(ctx, compared, machine, agents, setUpAndReview)
 	if err != nil {
 		return err
 	}
@@ -188,9 +198,9 @@ func reviewFrozen(ctx context.Context) (oneByOne, atOnce report, err error) {
 	defer func() {
 		err = errors.Join(err, client.DeleteSnapshot(context.WithoutCancel(ctx), snapshot.SnapshotID))
 	}()
-	frozen := forkyard.Options{SnapshotID: snapshot.SnapshotID}
-	if oneByOne, err = swarm(ctx, "five forks, one by one", frozen, 1, reviewIn); err == nil {
-		atOnce, err = swarm(ctx, "five forks, all at once", frozen, 5, reviewIn)
+	frozen, agents := forkyard.Options{SnapshotID: snapshot.SnapshotID}, len(perspectives)
+	if oneByOne, err = swarm(ctx, fmt.Sprintf("%d forks, one by one", agents), frozen, 1, reviewIn); err == nil {
+		atOnce, err = swarm(ctx, fmt.Sprintf("%d forks, all at once", agents), frozen, agents, reviewIn)
 	}
 	return oneByOne, atOnce, err
 }
@@ -214,6 +224,7 @@ func showReviews(done report) {
 
 // showTimes prints what each way took; the first, which runs the agents one by one, is what the others are compared with.
 func showTimes(oneByOne, atOnce, withSetup report) {
+	agents := float64(len(perspectives))
 	head := fmt.Sprintf("on %d processors", runtime.NumCPU())
 	fmt.Printf("\n  %-34s %9s  %8s  %10s\n", head, "wall", "speed-up", "efficiency")
 	for _, row := range []struct {
@@ -222,8 +233,8 @@ func showTimes(oneByOne, atOnce, withSetup report) {
 		done        report
 	}{
 		{"forks, one by one", 1, oneByOne},
-		{"forks, all at once", 5, atOnce},
-		{"setup in every agent, all at once", 5, withSetup},
+		{"forks, all at once", agents, atOnce},
+		{"setup in every agent, all at once", agents, withSetup},
 	} {
 		speedup := float64(oneByOne.Wall) / float64(row.done.Wall)
 		fmt.Printf("  %-34s %7.2f s  %8.2f  %9.0f%%\n", row.name, row.done.Wall.Seconds(), speedup, 100*speedup/row.concurrency)

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use forkyard_protocol::{ErrorBody, ErrorCode, GuestHealth, ProcessId, Query, SignalRequest};
+use forkyard_protocol::{
+    ErrorBody, ErrorCode, GuestFiles, GuestHealth, MissingFiles, ProcessId, Query, SignalRequest,
+    validate_writer,
+};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
@@ -11,8 +14,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::file;
+use crate::given::Given;
 use crate::process::{Limits, Offsets, Processes};
 use crate::reply::{self, Answer, Body, invalid, json, read_json};
+use crate::tunnel;
 
 /// Longest time that one call waits for a process's end, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -22,7 +27,8 @@ pub struct Agent {
     pub config: Config,
     pub processes: Arc<Processes>,
     disk: Disk,
-    /// Whether `/configure` may change the system: not where the agent is a guest on somebody's host.
+    given: Given,
+    /// Whether the host may change the system: not where the agent is a guest on somebody's host.
     owns_system: AtomicBool,
 }
 
@@ -33,15 +39,18 @@ impl Agent {
             config: Config::default(),
             processes: Processes::new(limits),
             disk: Disk::default(),
+            given: Given::default(),
             owns_system: AtomicBool::new(owns_system),
         }
     }
 
     fn health(&self) -> Answer {
+        let (processes, uptime_ns) = (self.processes.running(), clock::uptime_ns());
         json(&GuestHealth {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            processes: self.processes.running(),
-            uptime_secs: clock::uptime_ns() / 1_000_000_000,
+            processes,
+            uptime_secs: uptime_ns / 1_000_000_000,
+            uptime_ns: Some(uptime_ns),
         })
     }
 }
@@ -65,13 +74,35 @@ async fn route(agent: Arc<Agent>, request: Request<Incoming>) -> Answer {
         (&Method::GET, ["health"]) => agent.health(),
         (&Method::POST, ["configure"]) => {
             let config = read_json(request.into_body()).await?;
-            agent.config.apply(config, agent.owns_system.load(Ordering::Relaxed))?;
+            let applying = agent.clone();
+            // It waits for the network card.
+            let applied = tokio::task::spawn_blocking(move || {
+                applying.config.apply(config, applying.owns_system.load(Ordering::Relaxed))
+            });
+            applied.await.map_err(|error| reply::internal(&error))??;
             agent.health()
         }
-        (&Method::POST, ["network", "reset"]) => agent.config.reset_network().and_then(|()| agent.health()),
+        (&Method::POST, ["given"]) => {
+            let GuestFiles { files } = read_json(request.into_body()).await?;
+            let owns_system = agent.owns_system.load(Ordering::Relaxed);
+            json(&MissingFiles { missing: if owns_system { agent.given.take(files)? } else { Vec::new() } })
+        }
+        (&Method::POST, ["network", "reset"]) => {
+            let resetting = agent.clone();
+            let reset = tokio::task::spawn_blocking(move || resetting.config.reset_network());
+            reset.await.map_err(|error| reply::internal(&error))??;
+            agent.health()
+        }
+        (&Method::POST, ["network", "prepare"]) => {
+            if agent.owns_system.load(Ordering::Relaxed) {
+                Config::prepare_network()?;
+            }
+            agent.health()
+        }
         (&Method::POST, ["freeze"]) => agent.disk.freeze().and_then(|()| agent.health()),
         (&Method::POST, ["thaw"]) => agent.disk.thaw().and_then(|()| agent.health()),
         (_, ["processes", rest @ ..]) => processes(&agent, &method, rest, &query, request).await,
+        (_, ["ports"] | ["tunnels", ..]) => tunnel::route(&method, &segments, &query, request).await,
         (_, ["files", rest @ ..]) => file::route(&agent.config, &method, rest, &query, request).await,
         _ => Err(unknown(&method, &path)),
     }
@@ -113,10 +144,17 @@ async fn processes(
             process.signal(signal)?;
             json(&process.info())
         }
+        (&Method::POST, [id, "resize"]) => {
+            let process = find(id)?;
+            process.resize(read_json(request.into_body()).await?)?;
+            json(&process.info())
+        }
         (&Method::PUT, [id, "stdin"]) => {
             let process = find(id)?;
-            let offset = query.number("offset", 0)?;
-            json(&process.write_stdin(offset, query.flag("close")?, request.into_body()).await?)
+            let (offset, writer) = (query.number("offset", 0)?, query.text("writer")?);
+            writer.map_or(Ok(()), validate_writer)?;
+            let (writer, close) = (writer.unwrap_or_default(), query.flag("close")?);
+            json(&process.write_stdin(writer, offset, close, request.into_body()).await?)
         }
         _ => Err(unknown(method, request.uri().path())),
     }

@@ -77,7 +77,9 @@ fn prepare() -> io::Result<()> {
 fn mount_virtual(target: &str, kind: &str, options: &CStr) -> io::Result<()> {
     step(target, fs::create_dir_all(target))?;
     let flags = match kind {
-        "devtmpfs" | "devpts" => MountFlags::NOSUID,
+        "devtmpfs" => MountFlags::NOSUID,
+        // Terminals are devices, and no programs.
+        "devpts" => MountFlags::NOSUID | MountFlags::NOEXEC,
         _ => MountFlags::NOSUID | MountFlags::NODEV,
     };
     match mount(kind, target, kind, flags, options) {

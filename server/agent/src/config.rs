@@ -1,11 +1,10 @@
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forkyard_protocol::{ErrorBody, GuestConfig, GuestFile, RawPath};
+use forkyard_protocol::{ErrorBody, GuestConfig};
 
 use crate::clock;
 use crate::identity;
@@ -25,7 +24,7 @@ impl Config {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the host's word; on a system of its own also puts seed, clock, names and files in place.
+    /// Takes the host's word; on a system of its own also puts seed, clock and names in place.
     pub fn apply(&self, config: GuestConfig, owns_system: bool) -> Result<(), ErrorBody> {
         let config = Arc::new(config);
         if owns_system {
@@ -40,6 +39,11 @@ impl Config {
     pub fn reset_network(&self) -> Result<(), ErrorBody> {
         network::set(self.get().network)
             .map_err(|error| internal(&format!("the network could not be reset: {error}")))
+    }
+
+    /// Does what a network needs in advance, for forks that get one.
+    pub fn prepare_network() -> Result<(), ErrorBody> {
+        network::prepare().map_err(|error| internal(&format!("the network could not be prepared: {error}")))
     }
 
     /// The environment that every process starts from.
@@ -63,32 +67,7 @@ fn change_system(config: &GuestConfig) -> Result<(), ErrorBody> {
     reseed(&seed).map_err(failed("the seed could not be fed"))?;
     clock::set(config.unix_time_ns, config.uptime_ns).map_err(failed("the clock could not be set"))?;
     network::set(config.network).map_err(failed("the network could not be set up"))?;
-    identity::assume(config).map_err(failed("the machine's identity could not be put in place"))?;
-    config.files.iter().try_for_each(write_file)
-}
-
-fn write_file(file: &GuestFile) -> Result<(), ErrorBody> {
-    use std::io::Write as _;
-    RawPath::new(file.path.as_bytes()).map_err(|error| invalid(format!("{}: {error}", file.path)))?;
-    let written = || {
-        // A fork of a machine that has it already need not touch its disk.
-        let is_there = std::fs::read(&file.path).is_ok_and(|content| content == file.content.as_bytes());
-        if is_there && std::fs::metadata(&file.path)?.permissions().mode() & 0o7777 == file.mode {
-            return Ok(());
-        }
-        if let Some(parent) = std::path::Path::new(&file.path).parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut target = std::fs::File::options()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(file.mode)
-            .open(&file.path)?;
-        target.write_all(file.content.as_bytes())?;
-        target.set_permissions(std::fs::Permissions::from_mode(file.mode))
-    };
-    written().map_err(|error| internal(&format!("{}: {error}", file.path)))
+    identity::assume(config).map_err(failed("the machine's identity could not be put in place"))
 }
 
 /// Feeds fresh randomness to the kernel and has it used at once: after a fork all twins hold the same state.

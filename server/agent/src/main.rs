@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod disk;
 mod file;
+mod given;
 mod identity;
 mod listen;
 mod netlink;
@@ -17,6 +18,7 @@ mod process;
 mod reply;
 mod session;
 mod tail;
+mod tunnel;
 
 use std::process::ExitCode;
 

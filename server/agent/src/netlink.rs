@@ -46,14 +46,15 @@ impl Message {
         self
     }
 
-    fn finish(mut self, more: u16) -> Vec<u8> {
+    fn finish(&self, more: u16) -> Vec<u8> {
+        let mut bytes = self.0.clone();
         // Nor is any message.
         #[expect(clippy::cast_possible_truncation)]
-        let length = self.0.len() as u32;
-        self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        let flags = u16::from_ne_bytes([self.0[6], self.0[7]]) | more;
-        self.0[6..8].copy_from_slice(&flags.to_ne_bytes());
-        self.0
+        let length = bytes.len() as u32;
+        bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        let flags = u16::from_ne_bytes([bytes[6], bytes[7]]) | more;
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes
     }
 }
 
@@ -69,14 +70,16 @@ impl Netlink {
         Ok(Self(socket))
     }
 
-    /// Has something done.
-    pub fn ask(&self, message: Message) -> io::Result<()> {
-        self.send(&message.finish(ACKNOWLEDGE))?;
-        self.answers(|_, _| ())
+    /// Has things done, one after the other, all of them; the first failure is the answer.
+    pub fn ask(&self, messages: &[Message]) -> io::Result<()> {
+        let bytes: Vec<u8> = messages.iter().flat_map(|message| message.finish(ACKNOWLEDGE)).collect();
+        self.send(&bytes)?;
+        // Each is acknowledged in a datagram of its own, and all have to be read.
+        messages.iter().map(|_| self.answers(|_, _| ())).fold(Ok(()), io::Result::and)
     }
 
     /// Has something listed; `take` gets the body of each entry.
-    pub fn list(&self, message: Message, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    pub fn list(&self, message: &Message, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(&message.finish(DUMP))?;
         self.answers(|_, body| take(body))
     }
@@ -139,12 +142,14 @@ mod tests {
         let netlink = Netlink::open(None).unwrap();
         let mut links = 0;
         // RTM_GETLINK, for every family.
-        netlink.list(Message::new(18, 0, &[0; 16]), |_| links += 1).unwrap();
+        netlink.list(&Message::new(18, 0, &[0; 16]), |_| links += 1).unwrap();
         assert!(links >= 1, "loopback at least");
         // A link that is not there.
         let mut body = [0; 16];
         body[4..8].copy_from_slice(&i32::MAX.to_ne_bytes());
-        let error = netlink.ask(Message::new(16, 0, &body)).unwrap_err();
+        let error = netlink.ask(&[Message::new(16, 0, &body), Message::new(16, 0, &body)]).unwrap_err();
         assert!(error.raw_os_error().is_some(), "{error}");
+        // Both answers were read: the next is that of the next question.
+        netlink.list(&Message::new(18, 0, &[0; 16]), |_| ()).unwrap();
     }
 }

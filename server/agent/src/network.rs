@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use forkyard_protocol::link;
 
@@ -22,8 +23,12 @@ const ADDRESS_LOCAL: u16 = 2;
 const ADDRESS_FLAGS: u16 = 8;
 /// Nobody else can have the address, so nobody needs to be asked, for a second, whether somebody has.
 const NO_DETECTION: u32 = 0x02;
+/// All goes through the gateway: nobody else is on the link.
+const NO_SUBNET_ROUTE: u32 = 0x200;
 const ROUTE_LINK: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
+/// The gateway is on the link though no route says so.
+const ON_LINK: u32 = 4;
 const UP: u32 = 1;
 
 // linux/sock_diag.h, linux/inet_diag.h, net/tcp_states.h
@@ -35,43 +40,93 @@ const TCP: u8 = 6;
 /// All but those that listen, are closed, or only wait for their port to be free again.
 const CONNECTED: u32 = 0b1011_0011_1110;
 
-/// Whether the card was ever up: where not, there is nothing to take down.
-static TOUCHED: AtomicBool = AtomicBool::new(false);
+/// What was done with the card. Linux's part of it costs an emulated guest a tenth of a second where it runs for the first time, so
+/// a machine that is to be forked has all done in advance but the last step.
+#[derive(Clone, Copy)]
+enum Card {
+    Untouched,
+    /// It is up under this index and has its addresses. No route leads to it, not even to its own subnet: nothing can be sent.
+    Prepared(u32),
+    /// It has, or had, its routes.
+    Used(u32),
+}
 
-/// Has the card up with its addresses and routes, or down, where nothing can be sent and every attempt fails at once. Connections
-/// that were open are reset.
-pub fn set(up: bool) -> io::Result<()> {
-    if !up && !TOUCHED.load(Ordering::Relaxed) {
-        return Ok(());
+/// How long the kernel may take to notice a cable.
+const CABLE_NOTICED_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is asked.
+const CABLE_LOOK: Duration = Duration::from_millis(1);
+
+static CARD_NOW: Mutex<Card> = Mutex::new(Card::Untouched);
+
+/// Does all that can be done before it is known whether the machine gets a network.
+pub fn prepare() -> io::Result<()> {
+    let mut card = CARD_NOW.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Card::Untouched = *card {
+        let index = find()?;
+        let netlink = Netlink::open(None)?;
+        netlink.ask(&[set_link(index, true)])?;
+        netlink.ask(&addresses(index))?;
+        *card = Card::Prepared(index);
     }
+    Ok(())
+}
+
+/// Has the card up with its addresses and routes, or without, where nothing can be sent and every attempt fails at once.
+/// Connections that were open are reset.
+pub fn set(up: bool) -> io::Result<()> {
+    let mut card = CARD_NOW.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = match *card {
+        Card::Untouched | Card::Prepared(_) if !up => return Ok(()),
+        Card::Untouched => find()?,
+        Card::Prepared(index) => {
+            Netlink::open(None)?.ask(&routes(index))?;
+            *card = Card::Used(index);
+            await_cable();
+            return Ok(());
+        }
+        Card::Used(index) => {
+            reset_connections()?;
+            index
+        }
+    };
+    *card = Card::Used(index);
+    let netlink = Netlink::open(None)?;
+    netlink.ask(&[set_link(index, up)])?;
+    if up {
+        netlink.ask(&addresses(index))?;
+        netlink.ask(&routes(index))?;
+        await_cable();
+    }
+    Ok(())
+}
+
+/// Waits until the kernel has noticed that the cable was put in, which the host did a moment ago: until then its routes are dead,
+/// and what a program sends fails. Where nobody put it in, the network is down, as it would be anyway.
+fn await_cable() {
+    let deadline = Instant::now() + CABLE_NOTICED_WITHIN;
+    let is_up =
+        || fs::read_to_string(Path::new(CARD).join("operstate")).is_ok_and(|state| state.trim() == "up");
+    while !is_up() && Instant::now() < deadline {
+        // The file tells nobody that it changed.
+        std::thread::sleep(CABLE_LOOK);
+    }
+}
+
+/// The card's index. Before it is used for the first time.
+fn find() -> io::Result<u32> {
     let index = match fs::read_to_string(Path::new(CARD).join("ifindex")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(io::Error::other("this machine has no network card"));
         }
-        text => text?.trim().parse::<u32>().map_err(io::Error::other)?,
+        text => text?.trim().parse().map_err(io::Error::other)?,
     };
-    if TOUCHED.swap(true, Ordering::Relaxed) {
-        reset_connections()?;
-    } else {
-        // While the cable is out, what would go there fails at once rather than after minutes.
-        for family in ["ipv4", "ipv6"] {
-            fs::write(format!("/proc/sys/net/{family}/conf/all/ignore_routes_with_linkdown"), "1")?;
-        }
-        // No link-local address: there are no neighbours, and what is sent from it would go unanswered.
-        fs::write("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "1")?;
+    // While the cable is out, what would go there fails at once rather than after minutes.
+    for family in ["ipv4", "ipv6"] {
+        fs::write(format!("/proc/sys/net/{family}/conf/all/ignore_routes_with_linkdown"), "1")?;
     }
-    let netlink = Netlink::open(None)?;
-    netlink.ask(set_link(index, up))?;
-    if up {
-        for (address, prefix, gateway) in [
-            (IpAddr::V4(link::GUEST_IPV4), link::PREFIX_IPV4, IpAddr::V4(link::GATEWAY_IPV4)),
-            (IpAddr::V6(link::GUEST_IPV6), link::PREFIX_IPV6, IpAddr::V6(link::GATEWAY_IPV6)),
-        ] {
-            netlink.ask(add_address(index, address, prefix))?;
-            netlink.ask(add_default_route(index, gateway))?;
-        }
-    }
-    Ok(())
+    // No link-local address: there are no neighbours, and what is sent from it would go unanswered.
+    fs::write("/proc/sys/net/ipv6/conf/eth0/addr_gen_mode", "1")?;
+    Ok(index)
 }
 
 /// The resolver's configuration while the network is up.
@@ -88,6 +143,17 @@ fn set_link(index: u32, up: bool) -> Message {
     Message::new(NEW_LINK, 0, &body).with(LINK_MTU, &u32::from(link::MTU).to_ne_bytes())
 }
 
+fn addresses(index: u32) -> [Message; 2] {
+    [
+        add_address(index, IpAddr::V4(link::GUEST_IPV4), link::PREFIX_IPV4),
+        add_address(index, IpAddr::V6(link::GUEST_IPV6), link::PREFIX_IPV6),
+    ]
+}
+
+fn routes(index: u32) -> [Message; 2] {
+    [IpAddr::V4(link::GATEWAY_IPV4), IpAddr::V6(link::GATEWAY_IPV6)].map(|to| add_default_route(index, to))
+}
+
 fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     // ifaddrmsg: family, prefix length, flags, scope, index.
     let mut body = [family(address), prefix, 0, 0, 0, 0, 0, 0];
@@ -95,13 +161,14 @@ fn add_address(index: u32, address: IpAddr, prefix: u8) -> Message {
     Message::new(NEW_ADDRESS, PUT, &body)
         .with(ADDRESS_LOCAL, &octets(address))
         .with(ADDRESS_ADDRESS, &octets(address))
-        .with(ADDRESS_FLAGS, &NO_DETECTION.to_ne_bytes())
+        .with(ADDRESS_FLAGS, &(NO_DETECTION | NO_SUBNET_ROUTE).to_ne_bytes())
 }
 
 fn add_default_route(index: u32, gateway: IpAddr) -> Message {
     // rtmsg: family, destination's and source's prefix length, type of service; the main table, set up at boot, everywhere,
     // unicast; flags.
-    let body = [family(gateway), 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    let mut body = [family(gateway), 0, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0];
+    body[8..].copy_from_slice(&ON_LINK.to_ne_bytes());
     Message::new(NEW_ROUTE, PUT, &body)
         .with(ROUTE_GATEWAY, &octets(gateway))
         .with(ROUTE_LINK, &index.to_ne_bytes())
@@ -127,7 +194,7 @@ fn reset_connections() -> io::Result<()> {
         let mut body = [0; 56];
         body[..2].copy_from_slice(&[family, TCP]);
         body[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
-        diagnosis.list(Message::new(BY_FAMILY, 0, &body), |entry| {
+        diagnosis.list(&Message::new(BY_FAMILY, 0, &body), |entry| {
             // inet_diag_msg: family, state, timer, retransmissions, then the id.
             if let Some(id) = entry.get(4..52)
                 && is_over_the_card(id)
@@ -137,7 +204,7 @@ fn reset_connections() -> io::Result<()> {
         })?;
         for id in sockets {
             body[8..].copy_from_slice(&id);
-            match diagnosis.ask(Message::new(DESTROY, 0, &body)) {
+            match diagnosis.ask(&[Message::new(DESTROY, 0, &body)]) {
                 // It ended meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,

@@ -43,7 +43,7 @@ impl Bare {
             memory: Some(FrozenMemory { ram: file("ram"), changed: None, state: file("state") }),
         };
         let machine = world.vmm.start(spec).await.map_err(words)?;
-        let guest = greet(world, machine.agent_socket()).await?;
+        let guest = greet(world, machine.agent_socket(), false).await?;
         Ok(Self { machine, guest, dir })
     }
 
@@ -54,8 +54,8 @@ impl Bare {
     }
 }
 
-/// Opens a restored machine's channel and tells its agent what it must know.
-pub async fn greet(world: &World, socket: PathBuf) -> Outcome<Guest> {
+/// Opens a restored machine's channel and tells its agent what it must know, such as whether it has a network.
+pub async fn greet(world: &World, socket: PathBuf, network: bool) -> Outcome<Guest> {
     let guest = Guest::connect_restored(socket, Instant::now() + PATIENCE).await.map_err(words)?;
     let manifest = world.image.manifest.clone();
     let config = GuestConfig {
@@ -65,6 +65,7 @@ pub async fn greet(world: &World, socket: PathBuf) -> Outcome<Guest> {
         env: manifest.env,
         user: manifest.user,
         cwd: manifest.cwd,
+        network,
         ..GuestConfig::default()
     };
     guest.configure(&config).await.map_err(words)?;

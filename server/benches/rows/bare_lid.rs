@@ -16,21 +16,32 @@ use tokio::time::timeout;
 use crate::bare::{Bare, PATIENCE, greet};
 use crate::world::{Outcome, World, words};
 
+/// What carries a machine's frames.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// Nobody: a socket as the server's machines have it, to which no gateway connects.
+    Nobody,
+    /// QEMU's own user-mode network, which has the same addresses.
+    User,
+}
+
 /// A machine of the server's kind under a QEMU of its own, whose lid can be closed and opened.
 pub struct BareLid {
     dir: PathBuf,
     args: Vec<String>,
+    network: Network,
     running: Option<(Child, Qmp)>,
 }
 
 impl BareLid {
     /// Takes the command line of a restored machine, so that both are alike but for their memory, and starts it on copies.
-    pub async fn open(world: &World, files: &Path) -> Outcome<(Self, Guest)> {
+    pub async fn open(world: &World, files: &Path, network: Network) -> Outcome<(Self, Guest)> {
         let bare = Bare::restore(world, files).await?;
         let line = std::fs::read_to_string(format!("/proc/{}/cmdline", bare.machine.pid()));
         bare.end().await?;
-        let args = line.map_err(words)?.split_terminator('\0').skip(1).map(adapted).collect();
-        let dir = world.dir.path().join("bare-lid");
+        let args =
+            line.map_err(words)?.split_terminator('\0').skip(1).map(|arg| adapted(arg, network)).collect();
+        let dir = world.dir.path().join(if network == Network::User { "bare-user" } else { "bare-lid" });
         std::fs::create_dir(&dir).map_err(words)?;
         for entry in std::fs::read_dir(files).map_err(words)? {
             let entry = entry.map_err(words)?;
@@ -52,7 +63,7 @@ impl BareLid {
         let mut made = Command::new("qemu-img");
         made.args(["create", "-q", "-f", "qcow2"]).arg(layer.unwrap_or_default()).arg(size.to_string());
         succeed(&mut made).await?;
-        let mut lid = Self { dir, args, running: None };
+        let mut lid = Self { dir, args, network, running: None };
         let guest = lid.resume(world).await?;
         Ok((lid, guest))
     }
@@ -68,7 +79,7 @@ impl BareLid {
 
     /// Starts a process on the memory and the state; answers once its agent takes commands.
     pub async fn resume(&mut self, world: &World) -> Outcome<Guest> {
-        for name in ["qmp", "agent"] {
+        for name in ["qmp", "agent", "network"] {
             let removed = std::fs::remove_file(self.dir.join(name));
             removed.or_else(|error| {
                 if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(words(error)) }
@@ -86,7 +97,7 @@ impl BareLid {
         qmp.migrate("migrate-incoming", "exec:cat state").await?;
         qmp.execute("cont", json!({})).await?;
         self.running = Some((child, qmp));
-        greet(world, self.dir.join("agent")).await
+        greet(world, self.dir.join("agent"), self.network == Network::User).await
     }
 
     /// Ends it and deletes its files.
@@ -99,11 +110,15 @@ impl BareLid {
 }
 
 /// One argument as this machine has it: its memory shared, its sockets made by QEMU, `exec:` allowed.
-fn adapted(arg: &str) -> String {
+fn adapted(arg: &str, network: Network) -> String {
     let socket = |name: &str| format!("socket,id={name},path={name},server=on,wait=off");
     match arg {
         _ if arg.starts_with("socket,id=qmp,") => socket("qmp"),
         _ if arg.starts_with("socket,id=agent,") => socket("agent"),
+        _ if arg.starts_with("stream,id=net0,") => match network {
+            Network::Nobody => "stream,id=net0,server=on,addr.type=unix,addr.path=network".to_owned(),
+            Network::User => "user,id=net0".to_owned(),
+        },
         _ if arg.starts_with("on,obsolete=deny") => "off".to_owned(),
         _ => arg.replace("share=off", "share=on").replace(",readonly=on,rom=off", ""),
     }

@@ -18,6 +18,9 @@ use crate::world::{Outcome, World, words};
 /// Calls that are under way at once.
 const CALLS: usize = 1000;
 
+/// What a language may cost over the core, in milliseconds.
+const OVER_CORE_MS: f64 = 0.3;
+
 /// Runs a script of `bindings-python/bench` on a machine; it prints its samples as JSON.
 async fn python(world: &World, sandbox: &Sandbox, script: &str) -> Outcome<Vec<f64>> {
     let python = std::env::var_os("FORKYARD_BENCH_PYTHON").ok_or("'make bench' names the interpreter")?;
@@ -96,14 +99,6 @@ pub async fn client_python(world: &World) -> Outcome<[Measured; 2]> {
         asyncio.extend(python(world, &sandbox, "run_async.py").await?);
     }
     sandbox.terminate().await.map_err(words)?;
-    let median = |samples: &[f64]| crate::stats::Summary::of(samples).map_or(0.0, |summary| summary.p50);
-    let base = median(&core);
-    let row = |row, ours: Vec<f64>| {
-        let over = median(&ours) - base;
-        let note = format!("{over:+.2} ms over the core (wanted: at most +0.3 ms)");
-        // The goal is a difference; as a ratio to the core's median it is this.
-        let goal = Goal::AtMost((base + 0.3) / base);
-        Measured { row, goal, note, ..Measured::ms(ours, core.clone()) }
-    };
+    let row = |row, ours: Vec<f64>| Measured::difference(row, ours, core.clone(), OVER_CORE_MS);
     Ok([row("client_python_sync", blocking), row("client_python_async", asyncio)])
 }

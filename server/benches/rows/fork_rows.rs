@@ -123,7 +123,7 @@ async fn creations(world: &World, files: &Path, request: &CreateSandbox) -> Outc
 }
 
 /// Milliseconds from `create` to the first command's answer.
-async fn creation(world: &World, request: &CreateSandbox) -> Outcome<f64> {
+pub async fn creation(world: &World, request: &CreateSandbox) -> Outcome<f64> {
     let start = Instant::now();
     let sandbox = world.client.create(request.clone()).await.map_err(words)?;
     sandbox.run(Command::new("true")).await.map_err(words)?;
@@ -143,12 +143,12 @@ async fn restoration(world: &World, files: &Path) -> Outcome<f64> {
 }
 
 /// Ends all of these at once.
-async fn terminate<'a>(sandboxes: impl IntoIterator<Item = &'a Sandbox>) -> Outcome<()> {
+pub async fn terminate<'a>(sandboxes: impl IntoIterator<Item = &'a Sandbox>) -> Outcome<()> {
     try_join_all(sandboxes.into_iter().map(Sandbox::terminate)).await.map(drop).map_err(words)
 }
 
 /// A process's proportional set size in MiB (<https://docs.kernel.org/filesystems/proc.html>, `smaps_rollup`).
-fn pss_mib(pid: u32) -> Outcome<f64> {
+pub fn pss_mib(pid: u32) -> Outcome<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).map_err(words)?;
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).ok_or("the kernel names no PSS")?;

@@ -6,7 +6,7 @@ use forkyard::Command;
 use forkyard_server::vmm::Freeze;
 
 use crate::bare::bare_run;
-use crate::bare_lid::BareLid;
+use crate::bare_lid::{BareLid, Network};
 use crate::report::Measured;
 use crate::stats::Goal;
 use crate::world::{MS, Outcome, World, words};
@@ -52,7 +52,7 @@ pub async fn suspend_and_resume(world: &World) -> Outcome<[Measured; 2]> {
     let files = world.template().await?;
     let sandbox = world.machine().await?;
     sandbox.run(Command::new("true")).await.map_err(words)?;
-    let (mut lid, guest) = BareLid::open(world, &files).await?;
+    let (mut lid, guest) = BareLid::open(world, &files, Network::Nobody).await?;
     bare_run(&guest).await?;
     let (mut suspend, mut resume, mut bare_suspend, mut bare_resume) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());

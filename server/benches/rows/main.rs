@@ -9,6 +9,7 @@ mod client_rows;
 mod file_rows;
 mod fork_rows;
 mod lid_rows;
+mod network_rows;
 mod ready;
 mod report;
 mod run_rows;
@@ -30,11 +31,14 @@ const GROUPS: &[&[&str]] = &[
     &["create_restore"],
     &["create_snapshot"],
     &["create_pool"],
+    &["create_network"],
     &["burst_100"],
     &["checkpoint_pause"],
     &["suspend", "resume"],
     &["fork_pss"],
     &["run_overhead"],
+    &["net_throughput_down", "net_throughput_up", "net_latency"],
+    &["net_idle"],
     &["file_256mb_up", "file_256mb_down"],
     &["client_python_sync", "client_python_async"],
     &["gather_1000"],
@@ -52,11 +56,14 @@ async fn measure(world: &World, group: &[&str]) -> Outcome<Vec<Measured>> {
         "create_restore" => vec![fork_rows::create_restore(world).await?],
         "create_snapshot" => vec![fork_rows::create_snapshot(world).await?],
         "create_pool" => vec![fork_rows::create_pool(world).await?],
+        "create_network" => vec![network_rows::create_network(world).await?],
         "burst_100" => vec![fork_rows::burst_100(world).await?],
         "checkpoint_pause" => vec![lid_rows::checkpoint_pause(world).await?],
         "suspend" => lid_rows::suspend_and_resume(world).await?.into(),
         "fork_pss" => vec![fork_rows::fork_pss(world).await?],
         "run_overhead" => vec![run_rows::run_overhead(world).await?],
+        "net_throughput_down" => network_rows::net(world).await?.into(),
+        "net_idle" => vec![network_rows::net_idle(world).await?],
         "file_256mb_up" => file_rows::file_256mb(world).await?.into(),
         "client_python_sync" => client_rows::client_python(world).await?.into(),
         "gather_1000" => vec![client_rows::gather_1000(world).await?],

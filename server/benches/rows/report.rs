@@ -26,6 +26,14 @@ impl Measured {
         Self { row: "", unit: "ms", goal: Goal::None, ours, bare, most: None, score: None, note }
     }
 
+    /// A row whose goal is a difference of so many milliseconds at most: as a ratio to the bare operation's median it is this.
+    pub fn difference(row: &'static str, ours: Vec<f64>, bare: Vec<f64>, most: f64) -> Self {
+        let median = |samples: &[f64]| Summary::of(samples).map_or(0.0, |summary| summary.p50);
+        let base = median(&bare);
+        let note = format!("{:+.2} ms (wanted: at most +{most} ms)", median(&ours) - base);
+        Self { row, goal: Goal::AtMost((base + most) / base), note, ..Self::ms(ours, bare) }
+    }
+
     /// Ours may be so much at most, whatever the ratio.
     pub fn within(self, most: f64) -> Self {
         Self { most: Some(most), ..self }

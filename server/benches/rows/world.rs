@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard::{Client, CreateSandbox, Sandbox};
+use forkyard_gateway::policy::Operator;
 use forkyard_protocol::{CreateKey, ProjectId, SandboxId, Scope};
 use forkyard_server::action::Service;
 use forkyard_server::api::{Api, router};
@@ -13,6 +14,8 @@ use forkyard_server::guest::Guest;
 use forkyard_server::http_server;
 use forkyard_server::image::{Image, ImageStore};
 use forkyard_server::key::Keys;
+use forkyard_server::network::{NetworkSettings, given_to_guests};
+use forkyard_server::preview::Previews;
 use forkyard_server::quota::HostBudget;
 use forkyard_server::sandbox::{Sandboxes, Settings, Slot};
 use forkyard_server::store::SqliteStore;
@@ -20,6 +23,8 @@ use forkyard_server::vmm::qemu::Qemu;
 use forkyard_server::vmm::{Accelerator, Machine, Vmm as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+use crate::network_rows::own_address;
 
 /// Any failure of a measurement, in words.
 pub type Outcome<T> = Result<T, String>;
@@ -69,8 +74,7 @@ impl World {
             boot_deadline: Duration::from_mins(2),
             concurrent_boots: at_once()?,
             guest_env: [].into(),
-            guest_files: Vec::new(),
-            network: Arc::default(),
+            network: network().await,
         };
         // Both sides of every ratio run on the same accelerator, so the one that works everywhere will do.
         let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.map_err(words)?);
@@ -88,7 +92,8 @@ impl World {
         let key = keys.create(request, project).await.map_err(words)?.api_key;
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(words)?;
         let url = format!("http://{}", listener.local_addr().map_err(words)?);
-        let service = Arc::new(Service { sandboxes, keys });
+        let previews = Previews::open(&dir.path().join("preview-key")).map_err(words)?;
+        let service = Arc::new(Service { sandboxes, keys, previews });
         let stopping = CancellationToken::new();
         let api = Api { service: service.clone(), stopping: stopping.clone() };
         tokio::spawn(http_server::serve(listener, router(api), stopping.clone()));
@@ -151,6 +156,16 @@ impl World {
         let mut dirs = dirs.filter_map(|entry| Some(entry.ok()?.path()));
         dirs.find(|dir| ram(dir) == MEMORY_MB << 20).ok_or_else(|| "no template was made".to_owned())
     }
+}
+
+/// Networks as users get them, and a way to this host's own address for those whose policy names it.
+async fn network() -> Arc<NetworkSettings> {
+    let extra_allow = own_address().map(|address| address.to_string()).into_iter().collect();
+    let operator = Operator { extra_allow, ..Operator::default() };
+    // This program is a benchmark, and no gateway.
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_forkyard"));
+    let given = given_to_guests(&operator).await;
+    Arc::new(NetworkSettings { program, given, operator, ..NetworkSettings::default() })
 }
 
 /// How many machines the server starts at once, and whoever is measured against it.

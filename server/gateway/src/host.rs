@@ -169,4 +169,15 @@ mod tests {
         assert_eq!(failure(Errno::NETUNREACH), Failure::Unreachable(Unreachable::Network));
         assert_eq!(failure(Errno::ACCESS), Failure::Unreachable(Unreachable::Prohibited));
     }
+
+    #[tokio::test]
+    async fn a_remote_that_is_gone_without_a_word_is_noticed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+    }
 }

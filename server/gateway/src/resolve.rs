@@ -19,9 +19,10 @@ pub(crate) fn answer_udp(gateway: &Rc<Gateway>, datagram: &Datagram<'_>) {
     }
     let (from, port) = (datagram.destination, datagram.source.port());
     let query = datagram.payload.to_vec();
+    let asked = Asked::new(gateway);
     let gateway = gateway.clone();
     tokio::task::spawn_local(async move {
-        let Some(answer) = answer(&gateway, &query, Transport::Udp).await else { return };
+        let Some(answer) = answer(asked, &query, Transport::Udp).await else { return };
         let mut out = gateway.out.borrow_mut();
         if out.is_full() {
             gateway.drop_frame();
@@ -32,12 +33,25 @@ pub(crate) fn answer_udp(gateway: &Rc<Gateway>, datagram: &Datagram<'_>) {
     });
 }
 
-async fn answer(gateway: &Gateway, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
-    gateway.counters.borrow_mut().dns_queries += 1;
-    gateway.queries.set(gateway.queries.get() + 1);
-    let answer = gateway.resolver.answer(query, transport).await;
-    gateway.queries.set(gateway.queries.get() - 1);
-    answer
+/// A query that is being answered, counted from when it came: those of one burst would otherwise all find the same room.
+struct Asked(Rc<Gateway>);
+
+impl Asked {
+    fn new(gateway: &Rc<Gateway>) -> Self {
+        gateway.counters.borrow_mut().dns_queries += 1;
+        gateway.queries.set(gateway.queries.get() + 1);
+        Self(gateway.clone())
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.queries.set(self.0.queries.get() - 1);
+    }
+}
+
+async fn answer(asked: Asked, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    asked.0.resolver.answer(query, transport).await
 }
 
 /// Answers queries that come over a connection, one after the other (RFC 7766).
@@ -63,7 +77,7 @@ async fn serve(gateway: Rc<Gateway>, pair: Pair, flow: Rc<TcpFlow>, begun: bool)
     gateway.tcp.borrow_mut().remove(&pair);
 }
 
-async fn converse(gateway: &Gateway, guest: &mut Guest) -> Result<(), ()> {
+async fn converse(gateway: &Rc<Gateway>, guest: &mut Guest) -> Result<(), ()> {
     let mut message = Vec::new();
     loop {
         let until = Instant::now() + DNS_TCP_IDLE;
@@ -76,7 +90,7 @@ async fn converse(gateway: &Gateway, guest: &mut Guest) -> Result<(), ()> {
             return Err(());
         }
         // A query that is not answered is one that cannot be: there is nothing to wait for.
-        let answer = answer(gateway, &message, Transport::Tcp).await.ok_or(())?;
+        let answer = answer(Asked::new(gateway), &message, Transport::Tcp).await.ok_or(())?;
         let len = u16::try_from(answer.len()).map_err(drop)?;
         let until = Instant::now() + DNS_TCP_IDLE;
         guest.write_all(&len.to_be_bytes(), until).await?;

@@ -12,7 +12,7 @@ use forkyard_gateway::dns::message::{Asked, Resolution, read_answer, read_query}
 use forkyard_gateway::sniff::{Sniffed, sniff};
 use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
-use targets::{TARGETS, Target};
+use targets::{TARGETS, Target, frames};
 
 /// Inputs of each target, and how long they may take at the most on a slow machine.
 const INPUTS: usize = 20_000;
@@ -55,6 +55,30 @@ fn the_seeds_are_what_they_say() {
     let name = Some("a.example".to_owned());
     assert_eq!(sniff(targets::HELLO), Sniffed::Tls { sni: name.clone() });
     assert_eq!(sniff(targets::REQUEST), Sniffed::Http { host: name });
+}
+
+#[test]
+fn the_frames_are_what_they_say() {
+    // What is said: its Ethernet type, and its IP protocol where it has one.
+    let said = |steps| -> Vec<([u8; 2], u8)> {
+        let kind = |frame: &[u8]| match [frame[12], frame[13]] {
+            [8, 0] => ([8, 0], frame[23]),
+            [0x86, 0xdd] => ([0x86, 0xdd], frame[20]),
+            other => (other, 0),
+        };
+        frames::answers(steps).iter().map(|frame| kind(frame)).collect()
+    };
+    assert_eq!(said(frames::NEIGHBOURS), [([8, 6], 0), ([0x86, 0xdd], 58)]);
+    assert_eq!(said(frames::PINGS), [([8, 0], 1), ([0x86, 0xdd], 58)]);
+    assert_eq!(said(frames::REFUSED), [([8, 0], 1), ([8, 0], 6), ([8, 0], 1)]);
+    assert_eq!(said(frames::QUERY), [([8, 0], 17)]);
+    let data = |frame: &Vec<u8>| frame[34 + usize::from(frame[46] >> 4) * 4..].to_vec();
+    let heard: Vec<u8> = frames::answers(frames::CONVERSATION).iter().flat_map(data).collect();
+    assert_eq!(heard[2..4], targets::A_QUERY[..2], "the answer to the query");
+    for (message, kind) in [(frames::DISCOVER, 2), (frames::REQUEST, 6)] {
+        let replies = frames::dhcp_replies(message);
+        assert_eq!(replies[0][240..243], [0x35, 1, kind], "{replies:x?}");
+    }
 }
 
 fn run(target: &Target, bytes: &[u8]) {

@@ -11,11 +11,12 @@ use forkyard_protocol::{NetworkEventKind, NetworkPolicy, NetworkProtocol};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress, EthernetFrame,
-    EthernetProtocol, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv6Packet,
-    Ipv6Repr, NdiscRepr, UdpPacket,
+    EthernetProtocol, Icmpv6Packet, Icmpv6Repr, IpProtocol, Ipv4Packet, Ipv6Packet, Ipv6Repr, NdiscRepr,
+    UdpPacket,
 };
 use support::{
-    PATIENCE, World, addresses, ethernet, icmp_of, ipv4, payload_of, query, udp, udp_payload, upstream,
+    PATIENCE, World, addresses, echo_request, ethernet, icmp_of, ipv4, payload_of, query, udp, udp_payload,
+    upstream,
 };
 
 fn arp(operation: ArpOperation, from: Ipv4Addr, of: Ipv4Addr) -> Vec<u8> {
@@ -44,13 +45,6 @@ fn settle(world: &mut World) {
         assert_eq!(packet.source_hardware_addr(), GATEWAY_MAC);
         (packet.source_protocol_addr() == GATEWAY_IPV4.octets()).then_some(())
     });
-}
-
-fn echo_request(to: Ipv4Addr) -> Vec<u8> {
-    let repr = Icmpv4Repr::EchoRequest { ident: 9, seq_no: 4, data: b"ping" };
-    let mut bytes = vec![0; repr.buffer_len()];
-    repr.emit(&mut Icmpv4Packet::new_unchecked(&mut bytes[..]), &ChecksumCapabilities::default());
-    ethernet(EthernetProtocol::Ipv4, &ipv4(GUEST_IPV4, to, IpProtocol::Icmp, &bytes))
 }
 
 /// A UDP server on loopback that sends back what it gets, until it gets nothing.

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -16,20 +16,24 @@ use forkyard_gateway::dns::DnsConfig;
 use forkyard_gateway::policy::Operator;
 use forkyard_gateway::process::{Start, run};
 use forkyard_protocol::NetworkPolicy;
-use support::{Guest, PATIENCE, Server, query, serve, udp};
+use rustix::thread::UnshareFlags;
+use smoltcp::wire::{IpProtocol, Ipv4Packet};
+use support::{Guest, PATIENCE, Server, echo_request, payload_of, query, serve, udp};
 
 fn main() {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("gateway") => run(serde_json::from_str(&args.next().unwrap()).unwrap()).unwrap(),
         Some("confined") => say_what_is_left(),
+        Some("namespace") => in_a_namespace(),
         // Asked for its tests by name or list, like any test.
         Some("--list") => println!("process: test"),
         _ => {
             nothing_but_the_network_is_left();
             a_gateway_lives_and_ends_with_qemu();
             the_server_may_end_it();
-            println!("process: 3 passed");
+            pings_and_long_datagrams_where_the_host_lets_them();
+            println!("process: 4 passed");
         }
     }
 }
@@ -148,4 +152,67 @@ fn the_server_may_end_it() {
     assert_eq!(guest.read(connection, 5), b"hello");
     Server::connect(&control).say(&ToGateway::Stop);
     assert!(wait(&mut gateway).success());
+}
+
+/// What a process says that could make no namespace.
+const NO_NAMESPACE: i32 = 77;
+
+fn pings_and_long_datagrams_where_the_host_lets_them() {
+    let status = this("namespace").status().unwrap();
+    match status.code() {
+        Some(0) => {}
+        Some(NO_NAMESPACE) => eprintln!("this host lets nobody make a network namespace: no pings tested"),
+        _ => panic!("{status}"),
+    }
+}
+
+/// In a process of its own, since a user namespace is for all of its threads.
+fn in_a_namespace() {
+    if !unshare() {
+        std::process::exit(NO_NAMESPACE);
+    }
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
+    let up = Command::new("ip").args(["link", "set", "lo", "up", "mtu", "1400"]).status().unwrap();
+    assert!(up.success());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut gateway, mut guest) = start(&folder.path().join("control"), "127.0.0.1:9".parse().unwrap());
+
+    guest.frame(&echo_request(Ipv4Addr::LOCALHOST));
+    let icmp = |frame: &[u8]| payload_of(frame, IpProtocol::Icmp);
+    let (from, reply) = guest.frame_where(icmp);
+    assert_eq!((from, reply[0], &reply[4..]), (Ipv4Addr::LOCALHOST, 0, &b"\0\x09\0\x04ping"[..]));
+
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let long = udp(5000, server.local_addr().unwrap(), &[7; 1450]);
+    guest.frame(&long);
+    let (_, error) = guest.frame_where(icmp);
+    let mtu = u16::from_be_bytes([error[6], error[7]]);
+    assert_eq!((error[0], error[1], mtu), (3, 4, 1400), "too long for the way, as the guest hears");
+    let mut divisible = long;
+    let mut header = Ipv4Packet::new_unchecked(&mut divisible[14..]);
+    header.set_dont_frag(false);
+    header.fill_checksum();
+    guest.frame(&divisible);
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(server.recv(&mut [0; 2000]).unwrap(), 1450, "only what may be cut arrives");
+
+    drop(guest);
+    assert!(wait(&mut gateway).success());
+}
+
+/// As root, or as the root of a user namespace.
+fn unshare() -> bool {
+    let (user, group) = (rustix::process::getuid(), rustix::process::getgid());
+    // SAFETY: no descriptors are split off, and there is one thread.
+    let unshare = |flags| unsafe { rustix::thread::unshare_unsafe(flags) };
+    if unshare(UnshareFlags::NEWNET).is_ok() {
+        return true;
+    }
+    if unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNET).is_err() {
+        return false;
+    }
+    std::fs::write("/proc/self/setgroups", "deny").unwrap();
+    std::fs::write("/proc/self/uid_map", format!("0 {} 1", user.as_raw())).unwrap();
+    std::fs::write("/proc/self/gid_map", format!("0 {} 1", group.as_raw())).unwrap();
+    true
 }

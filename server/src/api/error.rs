@@ -24,6 +24,11 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// A path without what is secret in it: who has a preview's needs no key.
+fn loggable(path: &str) -> String {
+    if path.starts_with("/preview/") { "/preview/…".to_owned() } else { path.to_owned() }
+}
+
 /// Names each request in its response, its error and the log.
 pub async fn add_request_id(request: Request, next: Next) -> Response {
     let id = request
@@ -32,7 +37,7 @@ pub async fn add_request_id(request: Request, next: Next) -> Response {
         .filter(|value| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic))
         .cloned();
     let id = id.or_else(|| HeaderValue::from_str(&ulid::Ulid::generate().to_string()).ok());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), loggable(request.uri().path()));
     let mut response = next.run(request).await;
     let text = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
     if let Some(mut error) = response.extensions_mut().remove::<ErrorBody>() {

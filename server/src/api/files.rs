@@ -153,7 +153,7 @@ pub async fn move_file(
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }
 
-fn options(query: &Query) -> Result<WriteOptions, ErrorBody> {
+pub(super) fn options(query: &Query) -> Result<WriteOptions, ErrorBody> {
     Ok(WriteOptions {
         mode: query.mode("mode")?,
         user: query.text("user")?.map(str::to_owned),

@@ -3,15 +3,21 @@
 mod auth;
 mod error;
 mod files;
+mod folders;
 mod keys;
 mod network;
 mod openapi;
 mod pools;
+mod ports;
 mod processes;
+mod proxy;
+mod proxy_headers;
 mod relay;
 mod request;
 mod sandboxes;
 mod snapshots;
+mod terminals;
+mod timeout;
 
 use std::sync::Arc;
 
@@ -20,7 +26,7 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse as _, Json, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use forkyard_protocol::{ErrorBody, ErrorCode, Health, KeyInfo, SnapshotStatus};
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -51,10 +57,16 @@ pub fn router(api: Api) -> Router {
     let (guarded, document) = routes().split_for_parts();
     let document = openapi::complete(document);
     let guarded = guarded
+        .route("/sandboxes/{id}/ports/{port}", any(proxy::by_key))
+        .route("/sandboxes/{id}/ports/{port}/", any(proxy::by_key))
+        .route("/sandboxes/{id}/ports/{port}/{*path}", any(proxy::by_key))
         .route("/openapi.json", get(move || async move { Json(document) }))
         .layer(from_fn_with_state(api.clone(), auth::require_key));
     Router::new()
         .route("/healthz", get(health))
+        .route("/preview/{token}", any(proxy::by_preview))
+        .route("/preview/{token}/", any(proxy::by_preview))
+        .route("/preview/{token}/{*path}", any(proxy::by_preview))
         .nest("/v1", guarded)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
@@ -71,6 +83,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(timeout::extend_timeout))
         .routes(routes!(snapshots::create))
         .routes(routes!(snapshots::fork))
         .routes(routes!(snapshots::suspend))
@@ -83,14 +96,19 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(pools::get, pools::change, pools::delete))
         .routes(routes!(network::get, network::set))
         .routes(routes!(network::events))
+        .routes(routes!(ports::list))
+        .routes(routes!(ports::wait, ports::tunnel))
+        .routes(routes!(ports::preview))
         .routes(routes!(processes::list, processes::start))
         .routes(routes!(processes::get))
         .routes(routes!(processes::output))
         .routes(routes!(processes::signal))
+        .routes(routes!(terminals::resize))
         .routes(routes!(processes::stdin))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::stat))
         .routes(routes!(files::list))
+        .routes(routes!(folders::read, folders::write))
         .routes(routes!(files::make_dir))
         .routes(routes!(files::move_file))
 }

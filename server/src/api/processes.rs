@@ -4,13 +4,14 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 use forkyard_protocol::{
     KeyInfo, ProcessId, ProcessInfo, ProcessList, ProcessSpec, SandboxId, SignalRequest, StdinReply,
+    validate_writer,
 };
 
 use super::openapi::Binary;
 use super::request::{invalid, json, offsets, process_id, query, sandbox_id, stream};
 use super::{Api, ApiResult};
 use crate::action::Action;
-use crate::guest::GuestCall;
+use crate::guest::{GuestCall, StdinPlace};
 
 /// Longest time that one call waits for a process's end, in milliseconds.
 const MAX_WAIT_MS: u64 = 60_000;
@@ -116,12 +117,12 @@ pub async fn signal(
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }
 
-/// Writes to standard input; bytes before the process's own offset are skipped, so a call can be repeated.
+/// Writes to standard input; bytes before the writer's own offset are skipped, so a call can be repeated.
 #[utoipa::path(
     put,
     path = "/sandboxes/{id}/processes/{process}/stdin",
     tag = "processes",
-    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process"), ("offset" = u64, Query, description = "Bytes of standard input that were sent before"), ("close" = Option<bool>, Query, description = "Close it afterwards")),
+    params(("id" = SandboxId, Path, description = "The machine"), ("process" = ProcessId, Path, description = "The process"), ("offset" = u64, Query, description = "Bytes of standard input that this writer sent before"), ("close" = Option<bool>, Query, description = "Close it afterwards"), ("writer" = Option<String>, Query, description = "Who writes, by a name of its own choice: each has an offset of its own; 1 to 64 of A-Z a-z 0-9 _ -")),
     request_body(content = Binary, content_type = "application/octet-stream"),
     responses((status = 200, body = StdinReply, description = "Where the next call goes on")),
 )]
@@ -132,10 +133,13 @@ pub async fn stdin(
     uri: Uri,
     body: Body,
 ) -> ApiResult {
-    let query = query(&uri, &["offset", "close"])?;
+    let query = query(&uri, &["offset", "close", "writer"])?;
     let offset = query.optional_number("offset")?.ok_or_else(|| {
         invalid("parameter 'offset' is missing: bytes of standard input sent so far".to_owned())
     })?;
-    let call = GuestCall::Stdin(process_id(&process)?, offset, query.flag("close")?, stream(body));
+    let writer = query.text("writer")?;
+    writer.map_or(Ok(()), validate_writer)?;
+    let place = StdinPlace { offset, writer: writer.map(str::to_owned), close: query.flag("close")? };
+    let call = GuestCall::Stdin(process_id(&process)?, place, stream(body));
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }

@@ -56,6 +56,14 @@ pub fn process_id(text: &str) -> Result<ProcessId, ErrorBody> {
     ProcessId::parse(text).map_err(|error| invalid(error.to_string()))
 }
 
+/// A port from the path.
+pub fn port(text: &str) -> Result<u16, ErrorBody> {
+    text.parse::<u16>()
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| invalid(format!("a port must be between 1 and 65535, not '{text}'")))
+}
+
 /// Where output is taken up.
 pub fn offsets(query: &Query) -> Result<Offsets, ErrorBody> {
     Ok(Offsets { stdout: query.number("stdout", 0)?, stderr: query.number("stderr", 0)? })

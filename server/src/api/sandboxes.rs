@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Extension;
@@ -5,7 +6,8 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
 use forkyard_protocol::{
-    CreateSandbox, ImageList, KeyInfo, Sandbox, SandboxId, SandboxPage, SandboxStatus, ServerInfo, Stage,
+    CreateSandbox, ErrorBody, ImageList, KeyInfo, Query, Sandbox, SandboxId, SandboxPage, SandboxStatus,
+    ServerInfo, Stage, validate_label,
 };
 
 use super::request::{idempotency_key, invalid, json, query, sandbox_id, wait};
@@ -69,11 +71,12 @@ pub async fn get(
     get,
     path = "/sandboxes",
     tag = "sandboxes",
-    params(("name" = Option<String>, Query, description = "Only those of this name"), ("status" = Option<SandboxStatus>, Query, description = "Only those in this state"), ("limit" = Option<u64>, Query, description = "At most so many, 1 to 1,000; default: 100"), ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
+    params(("name" = Option<String>, Query, description = "Only those of this name"), ("status" = Option<SandboxStatus>, Query, description = "Only those in this state"), ("image" = Option<String>, Query, description = "Only those of this image, as it was asked for or by its digest"), ("label" = Option<Vec<String>>, Query, description = "Only those with this label, `key:value`; given several times, with all of them", explode), ("limit" = Option<u64>, Query, description = "At most so many, 1 to 1,000; default: 100"), ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before")),
     responses((status = 200, body = SandboxPage, description = "One page")),
 )]
 pub async fn list(State(api): State<Api>, Extension(caller): Extension<KeyInfo>, uri: Uri) -> ApiResult {
-    let query = query(&uri, &["name", "status", "limit", "cursor"])?;
+    let query = Query::parse(uri.query().unwrap_or_default());
+    query.only_with(&["name", "status", "image", "limit", "cursor"], &["label"])?;
     let status = query.text("status")?.map(|word| {
         serde_json::from_value::<SandboxStatus>(word.into()).map_err(|_| {
             invalid(
@@ -89,10 +92,27 @@ pub async fn list(State(api): State<Api>, Extension(caller): Extension<KeyInfo>,
     let filter = ListFilter {
         name: query.text("name")?.map(str::to_owned),
         status: status.transpose()?,
+        image: query.text("image")?.map(str::to_owned),
+        labels: labels(&query)?,
         before: query.text("cursor")?.map(sandbox_id).transpose()?,
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
     };
     api.perform(&caller, Action::ListSandboxes(filter)).await
+}
+
+/// The labels that are asked for. A key holds no colon, so the first one ends it.
+fn labels(query: &Query) -> Result<BTreeMap<String, String>, ErrorBody> {
+    let mut labels = BTreeMap::new();
+    for label in query.texts("label")? {
+        let (key, value) = label
+            .split_once(':')
+            .ok_or_else(|| invalid(format!("label must be key:value, not '{}'", label.escape_debug())))?;
+        validate_label(key, value).map_err(|error| invalid(error.to_string()))?;
+        if labels.insert(key.to_owned(), value.to_owned()).is_some_and(|other| other != value) {
+            return Err(invalid(format!("label '{key}' is asked for with two values: no machine has both")));
+        }
+    }
+    Ok(labels)
 }
 
 /// Ends a machine and waits for its end.

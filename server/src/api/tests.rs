@@ -7,6 +7,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::key::Keys;
+use crate::preview::Previews;
 use crate::sandbox::tests::World;
 use crate::store::SqliteStore;
 
@@ -23,7 +24,8 @@ impl Client {
         let keys = Keys::load(Arc::new(store)).await.unwrap();
         let project = ProjectId::parse("prj_1").unwrap();
         let key = keys.create(CreateKey::default(), project).await.unwrap().api_key;
-        let service = Arc::new(Service { sandboxes: world.server().await, keys });
+        let previews = Previews::open(&world.path().join("preview-key")).unwrap();
+        let service = Arc::new(Service { sandboxes: world.server().await, keys, previews });
         let router = router(Api { service, stopping: CancellationToken::new() });
         Self { router, key, _world: world }
     }
@@ -58,6 +60,16 @@ async fn bad_input_is_named() {
         ("POST /v1/sandboxes", r#"{"colour": 1}"#, ErrorCode::InvalidArgument, "colour"),
         ("POST /v1/sandboxes?wait=maybe", "{}", ErrorCode::InvalidArgument, "wait"),
         ("GET /v1/sandboxes?limit=0", "", ErrorCode::InvalidArgument, "limit"),
+        ("GET /v1/sandboxes?label=team", "", ErrorCode::InvalidArgument, "key:value"),
+        ("GET /v1/sandboxes?label=t%20m:a", "", ErrorCode::InvalidArgument, "a label's key"),
+        ("GET /v1/sandboxes?label=t:a&label=t:b", "", ErrorCode::InvalidArgument, "two values"),
+        ("GET /v1/sandboxes?name=a&name=b", "", ErrorCode::InvalidArgument, "twice"),
+        (
+            "PUT /v1/sandboxes/sbx_1/timeout",
+            r#"{"timeout_secs": 0}"#,
+            ErrorCode::InvalidArgument,
+            "timeout_secs",
+        ),
         ("GET /v1/sandboxes?status=asleep", "", ErrorCode::InvalidArgument, "terminated"),
         ("GET /v1/sandboxes/sbx_1", "", ErrorCode::NotFound, "sbx_1"),
         ("GET /v1/sandboxes/..", "", ErrorCode::InvalidArgument, "a sandbox id"),
@@ -66,6 +78,24 @@ async fn bad_input_is_named() {
         ("PUT /v1/sandboxes/sbx_1/files?path=/a&mode=9", "", ErrorCode::InvalidArgument, "octal"),
         ("POST /v1/sandboxes/sbx_1/processes", r#"{"command": ""}"#, ErrorCode::InvalidArgument, "command"),
         ("PUT /v1/sandboxes/sbx_1/processes/prc_1/stdin", "", ErrorCode::InvalidArgument, "offset"),
+        (
+            "PUT /v1/sandboxes/sbx_1/processes/prc_1/stdin?offset=0&writer=a%26b",
+            "",
+            ErrorCode::InvalidArgument,
+            "writer",
+        ),
+        (
+            "POST /v1/sandboxes/sbx_1/processes/prc_1/resize",
+            r#"{"rows": 0, "cols": 1}"#,
+            ErrorCode::InvalidArgument,
+            "rows",
+        ),
+        (
+            "POST /v1/sandboxes/sbx_1/processes",
+            r#"{"pty": {"cols": 5000}}"#,
+            ErrorCode::InvalidArgument,
+            "4096",
+        ),
         ("GET /v1/keys", "", ErrorCode::PermissionDenied, "admin"),
         ("GET /nowhere", "", ErrorCode::NotFound, "/nowhere"),
         ("PATCH /v1/sandboxes", "", ErrorCode::InvalidArgument, "PATCH"),

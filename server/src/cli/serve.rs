@@ -27,6 +27,7 @@ use crate::http_server;
 use crate::image::ImageStore;
 use crate::key::Keys;
 use crate::network::{DEFAULT_CONNECTIONS, NetworkSettings, given_to_guests, of_environment, reachable};
+use crate::preview::Previews;
 use crate::quota::HostBudget;
 use crate::sandbox::{Sandboxes, Settings};
 use crate::store::SqliteStore;
@@ -102,6 +103,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     if keys.is_empty() {
         make_first_key(&keys, &key_file).await?;
     }
+    let previews = Previews::open(&data_dir.join("preview-key")).context("the key of previews")?;
     let images = ImageStore::open(args.image_dir.clone().unwrap_or_else(|| data_dir.join("images")));
     let accelerator = choose_accelerator(args.accelerator, &data_dir, &images).await?;
     let vmm = Arc::new(Qemu::find(accelerator).await?);
@@ -121,8 +123,8 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("forkyard: serving on http://{}", listener.local_addr()?);
     let stopping = CancellationToken::new();
-    let api =
-        Api { service: Arc::new(Service { sandboxes: sandboxes.clone(), keys }), stopping: stopping.clone() };
+    let service = Arc::new(Service { sandboxes: sandboxes.clone(), keys, previews });
+    let api = Api { service, stopping: stopping.clone() };
     let server = tokio::spawn(http_server::serve(listener, router(api), stopping.clone()));
     interrupted().await?;
     println!("forkyard: stopping");
@@ -249,7 +251,6 @@ async fn settings(args: &ServeArgs, data_dir: &Path) -> anyhow::Result<Settings>
         boot_deadline: Duration::from_secs(args.boot_timeout_secs),
         concurrent_boots: std::thread::available_parallelism()?.get(),
         guest_env,
-        guest_files: Vec::new(),
         network: Arc::new(network),
     })
 }

@@ -1,4 +1,4 @@
-use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessSpec, RawPath, SignalRequest};
+use forkyard_protocol::{ErrorBody, ErrorCode, ProcessId, ProcessSpec, PtySize, RawPath, SignalRequest};
 use http::{Method, Request, header};
 
 use super::{GuestBody, full};
@@ -24,8 +24,10 @@ pub enum GuestCall {
     Output(ProcessId, Offsets),
     /// Sends a signal.
     Signal(ProcessId, SignalRequest),
-    /// Writes to a process's standard input from this offset on, and perhaps closes it.
-    Stdin(ProcessId, u64, bool, GuestBody),
+    /// Changes the size of a process's terminal.
+    Resize(ProcessId, PtySize),
+    /// Writes to a process's standard input.
+    Stdin(ProcessId, StdinPlace, GuestBody),
     /// Reads a file, or the `Range` of it.
     ReadFile(RawPath, Option<header::HeaderValue>),
     /// Replaces a file.
@@ -36,10 +38,31 @@ pub enum GuestCall {
     StatFile(RawPath, bool),
     /// One page of a folder.
     ListFiles(RawPath, u64, Option<String>),
+    /// Streams a folder.
+    ReadTree(RawPath),
+    /// Unpacks a stream into a folder.
+    WriteTree(RawPath, WriteOptions, GuestBody),
+    /// Lists the ports that something listens on.
+    ListPorts,
+    /// Waits up to so many milliseconds until something listens on a port.
+    AwaitPort(u16, u64),
+    /// Connects to a port, waiting up to so many milliseconds for something to listen: the body goes there.
+    Tunnel(u16, u64, GuestBody),
     /// Makes a folder.
     MakeDir(RawPath, WriteOptions),
     /// Moves a file or folder, over another if so asked.
     MoveFile(RawPath, RawPath, bool),
+}
+
+/// Where standard input is written on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StdinPlace {
+    /// Bytes that the writer sent before.
+    pub offset: u64,
+    /// Who writes; checked.
+    pub writer: Option<String>,
+    /// Whether it is closed afterwards.
+    pub close: bool,
 }
 
 /// How a file or folder is made.
@@ -71,8 +94,9 @@ impl GuestCall {
             Self::GetProcess(id, wait) => (Method::GET, format!("/processes/{id}?wait_ms={wait}"), none()),
             Self::Output(id, at) => (Method::GET, format!("/processes/{id}/output?{}", at.query()), none()),
             Self::Signal(id, signal) => (Method::POST, format!("/processes/{id}/signal"), json(&signal)?),
-            Self::Stdin(id, offset, close, body) => {
-                (Method::PUT, format!("/processes/{id}/stdin?offset={offset}&close={close}"), body)
+            Self::Resize(id, size) => (Method::POST, format!("/processes/{id}/resize"), json(&size)?),
+            Self::Stdin(id, place, body) => {
+                (Method::PUT, format!("/processes/{id}/stdin?{}", place.query()), body)
             }
             Self::ReadFile(path, range) => {
                 let mut request = build(Method::GET, &format!("/files?path={}", path.encode()), none())?;
@@ -94,6 +118,13 @@ impl GuestCall {
                 let cursor = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
                 (Method::GET, format!("/files/list?path={}&limit={limit}{cursor}", path.encode()), none())
             }
+            Self::ReadTree(path) => (Method::GET, format!("/files/tree?path={}", path.encode()), none()),
+            Self::WriteTree(path, options, body) => {
+                (Method::PUT, format!("/files/tree?path={}{}", path.encode(), options.query()), body)
+            }
+            Self::ListPorts => (Method::GET, "/ports".to_owned(), none()),
+            Self::AwaitPort(port, wait) => (Method::GET, format!("/tunnels/{port}?wait_ms={wait}"), none()),
+            Self::Tunnel(port, wait, body) => (Method::POST, format!("/tunnels/{port}?wait_ms={wait}"), body),
             Self::MakeDir(path, options) => {
                 (Method::POST, format!("/files/mkdir?path={}{}", path.encode(), options.query()), none())
             }
@@ -110,6 +141,13 @@ impl GuestCall {
 impl Offsets {
     fn query(self) -> String {
         format!("stdout={}&stderr={}", self.stdout, self.stderr)
+    }
+}
+
+impl StdinPlace {
+    fn query(&self) -> String {
+        let writer = self.writer.as_ref().map(|writer| format!("&writer={writer}")).unwrap_or_default();
+        format!("offset={}&close={}{writer}", self.offset, self.close)
     }
 }
 
@@ -176,5 +214,10 @@ mod tests {
         assert!(start.is_stream());
         assert_eq!(target(start), "POST /processes?attach=true&stdout=5&stderr=7");
         assert!(!GuestCall::StartProcess(Box::default(), None).is_stream());
+        let place = StdinPlace { offset: 3, writer: Some("w".into()), close: false };
+        assert_eq!(
+            target(GuestCall::Stdin(id(), place, full(Vec::new()))),
+            "PUT /processes/prc_1/stdin?offset=3&close=false&writer=w"
+        );
     }
 }

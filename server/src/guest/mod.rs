@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestHealth, MAX_JSON_BODY, ProcessId, ProcessSpec,
+    ErrorBody, ErrorCode, ErrorReply, GuestConfig, GuestFile, GuestFiles, GuestHealth, MAX_JSON_BODY,
+    MissingFiles, ProcessId, ProcessSpec, RawPath,
 };
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -20,7 +21,7 @@ use serde::de::IgnoredAny;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-pub use self::call::{GuestCall, Offsets, WriteOptions};
+pub use self::call::{GuestCall, Offsets, StdinPlace, WriteOptions};
 use self::session::ClockReading;
 pub use self::stream::WholeEnvelopes;
 use crate::clock::now_ns;
@@ -42,6 +43,19 @@ const REHEARSAL_MS: u64 = 20_000;
 
 /// How long two clocks that were compared are taken to agree: at 50 parts in a million they part by 3 ms in a minute.
 const FRESH: Duration = Duration::from_mins(1);
+
+/// How far ahead a guest's clock may be set, in nanoseconds.
+const MAX_AHEAD_NS: u64 = 10_000_000;
+
+/// How often a clock is set at most. Each setting is by a reading of which the host heard sooner.
+const MAX_CLOCK_SETTINGS: u32 = 4;
+
+/// By how much the clock of a guest that was so configured is ahead, at the least: its uptime was this before the host heard of it.
+fn ahead_ns(config: &GuestConfig, uptime_ns: Option<u64>, heard_at_ns: u64) -> u64 {
+    let (Some(then), Some(now)) = (config.uptime_ns, uptime_ns) else { return 0 };
+    let shows = config.unix_time_ns.saturating_add(now.saturating_sub(then));
+    shows.saturating_sub(heard_at_ns)
+}
 
 /// A guest that can be talked to. Cheap to clone; all clones share one session.
 #[derive(Clone)]
@@ -100,10 +114,68 @@ impl Guest {
         if is_fresh { (self.reading.unix_time_ns, Some(self.reading.uptime_ns)) } else { (now_ns(), None) }
     }
 
-    /// Tells the agent what it must know before anything else runs.
+    /// Tells the agent what it must know before anything else runs. Its answer shows its clock once more: where that proves that
+    /// the clock was set ahead, since the host heard late of the reading that it was set by, it is told again.
     pub async fn configure(&self, config: &GuestConfig) -> Result<GuestHealth, ErrorBody> {
-        let body = serde_json::to_vec(config).map_err(|error| broken(&error))?;
-        self.call(http::Method::POST, "/configure", body).await
+        let mut config = config.clone();
+        let mut settings = 0;
+        loop {
+            let body = serde_json::to_vec(&config).map_err(|error| broken(&error))?;
+            let telling = self.call(http::Method::POST, "/configure", body);
+            let health: GuestHealth = Box::pin(telling).await?;
+            let heard_at = now_ns();
+            settings += 1;
+            if settings == MAX_CLOCK_SETTINGS || ahead_ns(&config, health.uptime_ns, heard_at) <= MAX_AHEAD_NS
+            {
+                return Ok(health);
+            }
+            (config.unix_time_ns, config.uptime_ns) = (heard_at, health.uptime_ns);
+        }
+    }
+
+    /// Puts files of the operator's in place. Their contents are sent only where the guest does not have them.
+    pub async fn give(&self, files: &[GuestFile]) -> Result<(), ErrorBody> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let names = files.iter().map(|GuestFile { path, mode, digest, content: _ }| GuestFile {
+            path: path.clone(),
+            mode: *mode,
+            digest: digest.clone(),
+            content: None,
+        });
+        let missing = match self.offer(names.collect()).await {
+            Err(error) if error.code == ErrorCode::NotFound => return self.write_all(files).await,
+            missing => missing?,
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let wanted = files.iter().filter(|file| missing.contains(&file.path));
+        let missing = self.offer(wanted.cloned().collect()).await?;
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(broken(&format!("{} are missing still", missing.join(", "))))
+        }
+    }
+
+    async fn offer(&self, files: Vec<GuestFile>) -> Result<Vec<String>, ErrorBody> {
+        let body = serde_json::to_vec(&GuestFiles { files }).map_err(|error| broken(&error))?;
+        Ok(self.call::<MissingFiles>(http::Method::POST, "/given", body).await?.missing)
+    }
+
+    /// Writes files as any: an agent that was frozen by an earlier version knows no other way.
+    async fn write_all(&self, files: &[GuestFile]) -> Result<(), ErrorBody> {
+        for GuestFile { path, mode, digest: _, content } in files {
+            let Some(content) = content else { continue };
+            let path = RawPath::new(path.as_str()).map_err(|error| broken(&error))?;
+            let user = Some("root".to_owned());
+            let options = WriteOptions { mode: Some(*mode), user, parents: true };
+            let call = GuestCall::WriteFile(path, options, full(content.clone()));
+            read_json::<IgnoredAny>(self.send(call.into_request()?).await?).await?;
+        }
+        Ok(())
     }
 
     /// Asks the agent whether it is well.
@@ -142,6 +214,11 @@ impl Guest {
     /// Resets the guest's connections over its network card.
     pub async fn reset_network(&self) -> Result<(), ErrorBody> {
         self.call::<GuestHealth>(http::Method::POST, "/network/reset", Vec::new()).await.map(drop)
+    }
+
+    /// Has the guest do what can be done before it has a network, so that its forks get theirs sooner.
+    pub async fn prepare_network(&self) -> Result<(), ErrorBody> {
+        self.call::<GuestHealth>(http::Method::POST, "/network/prepare", Vec::new()).await.map(drop)
     }
 
     /// Puts the guest's file system at rest for a moment; [`Guest::thaw`] ends it.
@@ -218,4 +295,30 @@ pub async fn read_json<T: serde::de::DeserializeOwned>(
 
 fn broken(error: &dyn std::fmt::Display) -> ErrorBody {
     ErrorBody::new(ErrorCode::Unavailable, format!("the guest's agent cannot be reached: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_ahead_by_what_the_host_cannot_have_missed() {
+        let told = |unix_time_ns, uptime_ns| GuestConfig {
+            hostname: String::new(),
+            machine_id: String::new(),
+            seed_base64: String::new(),
+            unix_time_ns,
+            uptime_ns,
+            env: [].into(),
+            user: String::new(),
+            cwd: String::new(),
+            network: false,
+        };
+        // The host heard of the uptime 5 when it was 1,300 there; the second reading comes at once and shows that it was late.
+        assert_eq!(ahead_ns(&told(1300, Some(5)), Some(55), 1100), 250);
+        // A reading that comes later than the first proves nothing.
+        assert_eq!(ahead_ns(&told(1000, Some(5)), Some(55), 1051), 0);
+        assert_eq!(ahead_ns(&told(1000, Some(5)), None, 0), 0);
+        assert_eq!(ahead_ns(&told(1000, None), Some(55), 0), 0);
+    }
 }

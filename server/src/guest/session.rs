@@ -155,7 +155,8 @@ mod tests {
             };
             stream.write_all(&echo(preamble, 1)).await.unwrap();
             let service = service_fn(|_| async {
-                let health = GuestHealth { version: "1".into(), processes: 3, uptime_secs: 0 };
+                let health =
+                    GuestHealth { version: "1".into(), processes: 3, uptime_secs: 0, uptime_ns: None };
                 let body = Full::new(bytes::Bytes::from(serde_json::to_vec(&health).unwrap()));
                 Ok::<_, std::convert::Infallible>(http::Response::new(body))
             });

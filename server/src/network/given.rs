@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 use forkyard_gateway::policy::{GivenNames, Operator, Policy, Protocol, Verdict};
 use forkyard_protocol::{GuestFile, NetworkPolicy};
 use http::Uri;
+use sha2::{Digest as _, Sha256};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
+
+use crate::image::hex;
 
 /// The trust store, on the host and in guests: Debian's.
 const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -17,7 +20,7 @@ const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// What names the trust store to programs that bring one of their own.
 const TRUST: [&str; 4] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS"];
 
-/// Bytes that a trust store may have: it is told to each guest in one message of at most a mebibyte.
+/// Bytes that a trust store may have: it goes to a guest in one message of at most a mebibyte.
 const MAX_TRUST: u64 = 768 * 1024;
 
 /// Variables of the server's own environment that name proxies; programs read them in either case.
@@ -33,7 +36,7 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 pub struct Given {
     /// Environment of every process; the caller's own wins.
     pub env: BTreeMap<String, String>,
-    /// Files.
+    /// Files. Templates have them already.
     pub files: Vec<GuestFile>,
 }
 
@@ -53,7 +56,9 @@ pub async fn given_to_guests(operator: &Operator) -> Given {
     let files = match read {
         Ok(content) => {
             env.extend(TRUST.map(|name| (name.to_owned(), TRUST_STORE.to_owned())));
-            vec![GuestFile { path: TRUST_STORE.to_owned(), content, mode: 0o644 }]
+            let digest = hex(&Sha256::digest(&content));
+            let path = TRUST_STORE.to_owned();
+            vec![GuestFile { path, mode: 0o644, digest, content: Some(content) }]
         }
         Err(error) => {
             tracing::warn!(file = %source.display(), %error, "guests get no trust store of the host's");

@@ -81,7 +81,7 @@ impl Sandboxes {
         let (machine, guest) = self.boot(slot, &origin).await?;
         // What its owner asks for first is then as fast as what they ask for next.
         let rehearsal = async {
-            guest.configure(&self.guest_config(&slot.record(), &guest)?).await?;
+            self.configure(slot, &guest).await?;
             rehearse(slot, &guest, &["true".to_owned()], &origin.defaults).await;
             Ok(())
         };
@@ -144,9 +144,9 @@ impl Sandboxes {
         machine: Arc<dyn Machine>,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Result<Phase, End> {
-        let view = slot.record().view;
-        let patience = Duration::from_secs(view.timeout_secs);
         loop {
+            let view = slot.record().view;
+            let patience = Duration::from_secs(view.timeout_secs);
             let order = tokio::select! {
                 reason = machine.exited() => return Err(self.kill(slot, machine.as_ref(), End::Failed(reason)).await),
                 reason = slot.stopped() => return Err(self.kill(slot, machine.as_ref(), End::Terminated(reason)).await),
@@ -170,6 +170,10 @@ impl Sandboxes {
             };
             match &order.wish {
                 Wish::Resume => order.answer(Ok(())),
+                Wish::SetTimeout(secs) => {
+                    let outcome = self.change_timeout(slot, *secs).await;
+                    order.answer(outcome);
+                }
                 Wish::Suspend => {
                     let outcome = self.put_to_disk(slot, machine.as_ref()).await;
                     let is_suspended = outcome.is_ok();
@@ -257,6 +261,7 @@ impl Sandboxes {
             // Before the guest learns whose it is: a template is nobody's.
             if let Some(making) = making {
                 slot.enter(Stage::Warming);
+                self.prepare_network(slot, origin.devices, &guest).await;
                 for command in &origin.warm {
                     rehearse(slot, &guest, command, &origin.defaults).await;
                 }
@@ -293,8 +298,7 @@ impl Sandboxes {
     ) -> Result<(), End> {
         let deadline = Instant::now() + self.settings.boot_deadline;
         self.open_network(slot, machine, &guest).await;
-        let configuring = async { guest.configure(&self.guest_config(&slot.record(), &guest)?).await };
-        self.attend(slot, machine.as_ref(), deadline, configuring).await?;
+        self.attend(slot, machine.as_ref(), deadline, self.configure(slot, &guest)).await?;
         let mut record = slot.record();
         record.view.status = SandboxStatus::Running;
         record.view.stage = None;
@@ -389,14 +393,20 @@ impl Sandboxes {
         }
     }
 
-    pub(super) fn guest_config(&self, record: &Record, guest: &Guest) -> Result<GuestConfig, ErrorBody> {
+    /// Tells a guest what it must know, and gives it what the operator has for those with a network.
+    pub(super) async fn configure(&self, slot: &Slot, guest: &Guest) -> Result<(), ErrorBody> {
+        let record = slot.record();
+        let config = self.guest_config(&record, guest)?;
+        let given = &self.settings.network.given.files;
+        let given = if record.network.allows_anything() { &given[..] } else { &[] };
+        tokio::try_join!(guest.configure(&config), guest.give(given)).map(drop)
+    }
+
+    fn guest_config(&self, record: &Record, guest: &Guest) -> Result<GuestConfig, ErrorBody> {
         let mut env = record.defaults.env.clone();
         env.extend(self.settings.guest_env.clone());
-        let mut files = self.settings.guest_files.clone();
         if record.network.allows_anything() {
-            let given = &self.settings.network.given;
-            env.extend(given.env.clone());
-            files.extend(given.files.clone());
+            env.extend(self.settings.network.given.env.clone());
         }
         env.extend(record.env.clone());
         let id = record.view.sandbox_id.as_str();
@@ -413,7 +423,6 @@ impl Sandboxes {
             env,
             user: record.defaults.user.clone(),
             cwd: record.defaults.cwd.clone(),
-            files,
             network: record.network.allows_anything(),
         })
     }

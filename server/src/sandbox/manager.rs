@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    CreateSandbox, DEFAULT_IMAGE, ErrorBody, ErrorCode, GuestFile, KeyInfo, ProjectId, Sandbox, SandboxId,
+    CreateSandbox, DEFAULT_IMAGE, ErrorBody, ErrorCode, KeyInfo, ProjectId, Sandbox, SandboxId,
     SandboxStatus, SnapshotId,
 };
 use futures_util::future::{join_all, try_join_all};
@@ -54,8 +54,6 @@ pub struct Settings {
     pub concurrent_boots: usize,
     /// Environment that the operator gives to every guest, such as the package index; the caller's own wins.
     pub guest_env: BTreeMap<String, String>,
-    /// Files that the operator gives to every guest.
-    pub guest_files: Vec<GuestFile>,
     /// What machines' networks are made of.
     pub network: Arc<NetworkSettings>,
 }

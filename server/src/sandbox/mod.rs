@@ -10,6 +10,7 @@ mod manager;
 mod network;
 mod order;
 mod origin;
+mod patience;
 #[cfg(test)]
 mod pool_tests;
 mod record;

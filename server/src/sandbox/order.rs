@@ -9,6 +9,8 @@ pub(super) enum Wish {
     Suspend,
     /// Let it go on.
     Resume,
+    /// Give it another idle time-out, in seconds.
+    SetTimeout(u64),
     /// Let it go on from a snapshot instead; what it did since is gone.
     Restore(Box<Origin>),
     /// Let it reach something else.

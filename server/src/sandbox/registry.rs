@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use forkyard_protocol::{
@@ -43,10 +43,25 @@ pub struct ListFilter {
     pub name: Option<String>,
     /// Only those in this state.
     pub status: Option<SandboxStatus>,
+    /// Only those of this image: as it was asked for, or its digest.
+    pub image: Option<String>,
+    /// Only those with all of these marks.
+    pub labels: BTreeMap<String, String>,
     /// Only those older than the one with this id.
     pub before: Option<SandboxId>,
     /// At most so many.
     pub limit: usize,
+}
+
+impl ListFilter {
+    fn admits(&self, view: &Sandbox) -> bool {
+        let image = self.image.as_ref();
+        (self.name.is_none() || view.name == self.name)
+            && self.status.is_none_or(|status| view.status == status)
+            && image.is_none_or(|image| view.image == *image || view.image_digest == *image)
+            && self.labels.iter().all(|(key, value)| view.labels.get(key) == Some(value))
+            && self.before.as_ref().is_none_or(|before| view.sandbox_id < *before)
+    }
 }
 
 impl Registry {
@@ -146,6 +161,14 @@ impl Registry {
         })
     }
 
+    /// The project that a machine belongs to.
+    pub fn owner(&self, id: &SandboxId) -> Result<ProjectId, ErrorBody> {
+        let record = self.lock().get(id).map(|slot| slot.record());
+        record.filter(Record::is_taken).map(|record| record.project).ok_or_else(|| {
+            ErrorBody::new(ErrorCode::NotFound, format!("there is no sandbox {id}")).about(Resource::Sandbox)
+        })
+    }
+
     /// One page of a project's machines, newest first.
     pub fn list(&self, project: &ProjectId, filter: &ListFilter) -> SandboxPage {
         let mut found: Vec<Sandbox> = self
@@ -154,9 +177,7 @@ impl Registry {
             .map(|slot| slot.record())
             .filter(|record| record.project == *project && record.is_taken())
             .map(|record| record.view)
-            .filter(|view| filter.name.is_none() || view.name == filter.name)
-            .filter(|view| filter.status.is_none_or(|status| view.status == status))
-            .filter(|view| filter.before.as_ref().is_none_or(|before| view.sandbox_id < *before))
+            .filter(|view| filter.admits(view))
             .collect();
         // Ids are ULIDs: their order is the order in which they were made.
         found.sort_by(|a, b| b.sandbox_id.cmp(&a.sandbox_id));
@@ -356,6 +377,34 @@ mod tests {
         }
         assert_eq!(registry.readmit(&slots[3], BUDGET, 64).unwrap_err().code, ErrorCode::NoCapacity);
         assert_eq!(slots[3].record().view.status, SandboxStatus::Suspended);
+    }
+
+    #[test]
+    fn a_list_holds_what_fits_all_that_was_asked() {
+        let registry = Registry::default();
+        for (n, team, place) in [(1, "red", "a"), (2, "red", "b"), (3, "blue", "a")] {
+            let mut record = record(n, None, None);
+            record.view.labels = [("team".into(), team.into()), ("place".into(), place.into())].into();
+            record.view.image_digest = format!("sha256:{n}");
+            reserve(&registry, record).unwrap();
+        }
+        let found = |change: fn(&mut ListFilter)| {
+            let mut filter = ListFilter { limit: 9, ..ListFilter::default() };
+            change(&mut filter);
+            let page = registry.list(&caller().project, &filter);
+            page.sandboxes.iter().map(|view| view.sandbox_id.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(|f| f.labels = [("team".into(), "red".into())].into()), ["sbx_2", "sbx_1"]);
+        let both = |f: &mut ListFilter| {
+            f.labels = [("team".into(), "red".into()), ("place".into(), "a".into())].into();
+        };
+        assert_eq!(found(both), ["sbx_1"]);
+        assert!(found(|f| f.labels = [("team".into(), "re".into())].into()).is_empty());
+        assert!(found(|f| f.labels = [("squad".into(), "red".into())].into()).is_empty());
+        assert_eq!(found(|f| f.image = Some("python".into())).len(), 3);
+        assert_eq!(found(|f| f.image = Some("sha256:3".into())), ["sbx_3"]);
+        assert!(found(|f| f.image = Some("base".into())).is_empty());
+        assert!(found(|f| f.status = Some(SandboxStatus::Running)).is_empty());
     }
 
     #[test]

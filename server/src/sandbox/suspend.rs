@@ -190,6 +190,11 @@ impl Sandboxes {
                     order.answer(Ok(()));
                     continue;
                 }
+                Wish::SetTimeout(secs) => {
+                    let outcome = self.change_timeout(slot, *secs).await;
+                    order.answer(outcome);
+                    continue;
+                }
                 Wish::Resume => self.suspended_origin(slot).await,
                 Wish::Restore(origin) => Ok((**origin).clone()),
                 Wish::Network(policy) => {

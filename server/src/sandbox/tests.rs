@@ -63,7 +63,7 @@ async fn agent(listener: UnixListener) {
         stream.read_exact(&mut preamble).await.unwrap();
         stream.write_all(&echo(preamble, 1)).await.unwrap();
         let service = service_fn(|_| async {
-            let health = GuestHealth { version: "1".into(), processes: 0, uptime_secs: 0 };
+            let health = GuestHealth { version: "1".into(), processes: 0, uptime_secs: 0, uptime_ns: None };
             let body = Full::new(bytes::Bytes::from(serde_json::to_vec(&health).unwrap()));
             Ok::<_, std::convert::Infallible>(http::Response::new(body))
         });
@@ -146,7 +146,6 @@ impl World {
             boot_deadline: Duration::from_millis(300),
             concurrent_boots: 2,
             guest_env: [].into(),
-            guest_files: Vec::new(),
             network: Arc::default(),
         };
         let store = Arc::new(SqliteStore::open(&self.dir.path().join("store.sqlite")).unwrap());

@@ -11,6 +11,7 @@ use forkyard_protocol::{KeyId, KeyInfo, ProjectId, Scope};
 use forkyard_server::action::Service;
 use forkyard_server::image::ImageStore;
 use forkyard_server::key::Keys;
+use forkyard_server::preview::Previews;
 use forkyard_server::quota::HostBudget;
 use forkyard_server::sandbox::{Sandboxes, Settings};
 use forkyard_server::store::SqliteStore;
@@ -50,10 +51,10 @@ pub async fn service(dir: &tempfile::TempDir, images: PathBuf) -> Service {
         boot_deadline: Duration::from_mins(2),
         concurrent_boots: 2,
         guest_env: [].into(),
-        guest_files: Vec::new(),
         network: Arc::default(),
     };
     let vmm = Arc::new(Qemu::find(Accelerator::Tcg).await.unwrap());
     let sandboxes = Sandboxes::open(settings, vmm, ImageStore::open(images), store.clone()).await.unwrap();
-    Service { sandboxes, keys: Keys::load(store).await.unwrap() }
+    let previews = Previews::open(&dir.path().join("preview-key")).unwrap();
+    Service { sandboxes, keys: Keys::load(store).await.unwrap(), previews }
 }

@@ -44,6 +44,13 @@ impl Server {
         Self::start_by(Program::new(FORKYARD), port, images, dir, more).await
     }
 
+    /// The same, in an environment that trusts whom this file names.
+    pub async fn start_trusting(port: u16, images: &Path, dir: &Path, trust: &Path) -> Self {
+        let mut program = Program::new(FORKYARD);
+        program.env("SSL_CERT_FILE", trust);
+        Self::start_by(program, port, images, dir, &[]).await
+    }
+
     /// The same, by a program that runs what its last arguments say, or is it.
     pub async fn start_by(
         mut program: Program,
@@ -139,6 +146,21 @@ pub fn machine_processes(dir: &Path) -> Vec<(Pid, String)> {
         let cwd = std::fs::read_link(entry.path().join("cwd")).ok()?;
         let id = cwd.strip_prefix(&machines).ok()?.to_str()?.trim_end_matches(" (deleted)");
         Some((pid, id.to_owned()))
+    });
+    found.collect()
+}
+
+/// The gateways of machines in a data directory, with the machines' ids.
+pub fn gateways(dir: &Path) -> Vec<(Pid, String)> {
+    let machines = dir.join("machines").canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let found = entries.filter_map(|entry| {
+        let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split('\0');
+        let is_one = words.next()? == "forkyard" && words.next()? == "gateway";
+        let id = Path::new(words.next()?).strip_prefix(&machines).ok()?.to_str()?.to_owned();
+        is_one.then_some((pid, id))
     });
     found.collect()
 }

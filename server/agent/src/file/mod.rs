@@ -1,5 +1,6 @@
 //! Files, streamed both ways; never held as a whole.
 
+mod folder;
 mod list;
 mod range;
 mod read;
@@ -57,6 +58,11 @@ pub async fn route(
             let (from, to) = (to_path(&query.path("from")?), to_path(&query.path("to")?));
             let overwrite = query.flag("overwrite")?;
             json(&blocking(move || tree::rename(&from, &to, overwrite)).await?)
+        }
+        (&Method::GET, ["tree"]) => folder::read(path()?).await,
+        (&Method::PUT, ["tree"]) => {
+            let options = options(config, query)?;
+            json(&folder::write(path()?, options, request.into_body()).await?)
         }
         _ => Err(unknown(method, request.uri().path())),
     }

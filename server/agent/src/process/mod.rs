@@ -1,6 +1,7 @@
 //! Processes: started once, followed to their end, their output kept for whoever comes back for it.
 
 mod account;
+mod input;
 mod limits;
 #[allow(clippy::module_inception)] // the noun's own file
 mod process;
@@ -8,6 +9,7 @@ mod reaper;
 mod ring;
 mod spawn;
 mod stream;
+mod terminal;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +28,9 @@ use crate::reply::{internal, invalid};
 
 /// Processes that run at once.
 const MAX_RUNNING: usize = 1024;
+
+/// Processes that run on a terminal at once: each keeps a MiB of what was shown.
+const MAX_TERMINALS: usize = 32;
 
 /// Ended processes that are kept for whoever asks how they ended; the oldest are forgotten first.
 const MAX_ENDED: usize = 1024;
@@ -81,6 +86,10 @@ impl Processes {
             let message = format!("{MAX_RUNNING} processes run already");
             return Err(ErrorBody::new(ErrorCode::NoCapacity, message).retry_after_ms(1000));
         }
+        if spec.pty.is_some() && self.terminals() >= MAX_TERMINALS {
+            let message = format!("{MAX_TERMINALS} processes run on a terminal already; end one first");
+            return Err(ErrorBody::new(ErrorCode::NoCapacity, message).retry_after_ms(1000));
+        }
         let cgroup = self.limits.take().map_err(|error| internal(&error))?;
         // Fork and exec take milliseconds under emulation.
         let started =
@@ -128,6 +137,10 @@ impl Processes {
     pub fn running(&self) -> u32 {
         let table = self.lock();
         u32::try_from(table.processes.len() - table.ended.len()).unwrap_or(u32::MAX)
+    }
+
+    fn terminals(&self) -> usize {
+        self.lock().processes.values().filter(|process| process.terminal().is_some()).count()
     }
 
     /// What is due once a process has ended.

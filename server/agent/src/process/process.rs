@@ -5,20 +5,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, ExitStatus, ProcessId, ProcessInfo, ProcessSpec, ProcessState, Resource, StdinReply,
+    ErrorBody, ErrorCode, ExitStatus, ProcessId, ProcessInfo, ProcessSpec, ProcessState, Resource,
 };
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitStatus, kill_process_group};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::{Mutex as AsyncMutex, Notify, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::input::{Input, Sink};
 use super::limits::Cgroup;
 use super::ring::{Cursor, Offsets, Ring};
-use super::spawn::Started;
+use super::spawn::{Channel, Started};
+use super::terminal::Terminal;
 use crate::reply::{internal, invalid, os_error};
 
 /// Largest piece that is read from a process at once, in bytes: a Linux pipe's size.
@@ -28,17 +28,21 @@ const PIECE: usize = 64 * 1024;
 const REATTACH_GRACE: Duration = Duration::from_secs(30);
 
 /// How long a process whose time is up may take to end by itself after SIGTERM.
-const TERM_GRACE: Duration = Duration::from_secs(2);
+pub(super) const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// Those who read one process's output at once. Each costs a few hundred bytes; more are no people.
+const MAX_READERS: usize = 64;
 
 /// A process, running or ended.
 pub struct Process {
     pub(super) spec: ProcessSpec,
     id: ProcessId,
+    command: String,
     pid: u32,
     started_at_ms: u64,
     started: Instant,
     cgroup: Option<Cgroup>,
-    stdin: AsyncMutex<Stdin>,
+    pub(super) input: AsyncMutex<Input>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Notify,
 }
@@ -46,15 +50,20 @@ pub struct Process {
 pub(super) struct State {
     pub ring: Ring,
     pub exit: Option<ExitStatus>,
+    /// Whether a terminal's viewers have all stopped to read for now, so that nobody waits for them.
+    pub is_left: bool,
+    /// The terminal, until the process has ended.
+    terminal: Option<Arc<Terminal>>,
     readers: HashMap<u64, Cursor>,
     next_reader: u64,
     /// The place of a reader that was lost, or is still to come, and until when the process waits for it.
     held: Option<(Cursor, Instant)>,
 }
 
-struct Stdin {
-    pipe: Option<pipe::Sender>,
-    offset: u64,
+/// What a process writes to.
+enum Outputs {
+    Pipes([pipe::Receiver; 2]),
+    Terminal(Arc<Terminal>),
 }
 
 impl Process {
@@ -67,41 +76,77 @@ impl Process {
         attach: bool,
     ) -> Result<Arc<Self>, ErrorBody> {
         let io_failed = |error: io::Error| internal(&error);
-        let stdin = started.stdin.map(pipe::Sender::from_owned_fd).transpose().map_err(io_failed)?;
-        let [stdout, stderr] = started.outputs;
-        let outputs = [
-            pipe::Receiver::from_owned_fd(stdout).map_err(io_failed)?,
-            pipe::Receiver::from_owned_fd(stderr).map_err(io_failed)?,
-        ];
-        let ring = Ring::default();
-        let first = ring.cursor(Offsets::default()).filter(|_| attach);
+        let (sink, outputs, ring) = match started.channel {
+            Channel::Pipes { stdin, outputs: [stdout, stderr] } => {
+                let stdin = stdin.map(pipe::Sender::from_owned_fd).transpose().map_err(io_failed)?;
+                let outputs = [
+                    pipe::Receiver::from_owned_fd(stdout).map_err(io_failed)?,
+                    pipe::Receiver::from_owned_fd(stderr).map_err(io_failed)?,
+                ];
+                (stdin.map(Sink::Pipe), Outputs::Pipes(outputs), Ring::default())
+            }
+            Channel::Terminal(terminal) => {
+                let terminal = Arc::new(terminal);
+                (Some(Sink::Terminal(terminal.clone())), Outputs::Terminal(terminal), Ring::of_terminal())
+            }
+        };
+        let terminal = match &outputs {
+            Outputs::Terminal(terminal) => Some(terminal.clone()),
+            Outputs::Pipes(_) => None,
+        };
+        // A terminal waits for nobody who is not there.
+        let first = ring.cursor(Offsets::default()).filter(|_| attach && terminal.is_none());
         let held = first.map(|cursor| (cursor, Instant::now() + REATTACH_GRACE));
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let process = Arc::new(Self {
             spec,
             id,
+            command: started.command,
             pid: started.pid,
             started_at_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             started: Instant::now(),
             cgroup,
-            stdin: AsyncMutex::new(Stdin { pipe: stdin, offset: 0 }),
-            state: Mutex::new(State { ring, exit: None, readers: HashMap::new(), next_reader: 0, held }),
+            input: AsyncMutex::new(Input::new(sink)),
+            state: Mutex::new(State {
+                ring,
+                exit: None,
+                is_left: false,
+                terminal,
+                readers: HashMap::new(),
+                next_reader: 0,
+                held,
+            }),
             changed: Notify::new(),
         });
+        if let Some(millis) = process.spec.pty.as_ref().and_then(|pty| pty.hangup_after_ms) {
+            tokio::spawn(process.clone().hang_up_when_left(Duration::from_millis(millis)));
+        }
         tokio::spawn(process.clone().accompany(started.ended, outputs));
         Ok(process)
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> &ProcessId {
+        &self.id
+    }
+
+    /// Its terminal while it runs, if it has one.
+    pub(super) fn terminal(&self) -> Option<Arc<Terminal>> {
+        self.lock().terminal.clone()
     }
 
     /// What there is to know about it.
     pub fn info(&self) -> ProcessInfo {
         let exit = self.lock().exit.clone();
+        let size = self.terminal().and_then(|terminal| terminal.size().ok());
         ProcessInfo {
             id: self.id.clone(),
             pid: self.pid,
-            command: self.spec.command.clone(),
+            command: self.command.clone(),
             args: self.spec.args.clone(),
             state: if exit.is_some() { ProcessState::Exited } else { ProcessState::Running },
             started_at_ms: self.started_at_ms,
+            pty: self.spec.pty.as_ref().map(|pty| size.unwrap_or(pty.size())),
             exit,
         }
     }
@@ -113,7 +158,8 @@ impl Process {
         let _ = timeout(Duration::from_millis(millis), ended).await;
     }
 
-    /// Sends a signal to its process group; 9 to everything that it started.
+    /// Sends a signal to its process group or, where it has a terminal, to the one in the foreground there; 9 to everything that
+    /// it started.
     pub fn signal(&self, number: i32) -> Result<(), ErrorBody> {
         let signal = Signal::from_named_raw(number)
             .ok_or_else(|| invalid(format!("{number} is no signal; SIGTERM is 15, SIGKILL is 9")))?;
@@ -123,59 +169,32 @@ impl Process {
             let message = format!("process {} has ended already", self.id);
             return Err(ErrorBody::new(ErrorCode::FailedPrecondition, message).about(Resource::Process));
         }
-        self.send(signal)
+        self.send_through(signal, state.terminal.as_deref())
             .map_err(|error| os_error(&error, Resource::Process, &format!("process {}", self.id)))
     }
 
-    fn send(&self, signal: Signal) -> io::Result<()> {
-        if signal == Signal::KILL
-            && let Some(cgroup) = &self.cgroup
-        {
-            return cgroup.kill();
-        }
-        let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
-        Ok(kill_process_group(group, signal)?)
+    pub(super) fn send(&self, signal: Signal) -> io::Result<()> {
+        self.send_through(signal, self.terminal().as_deref())
     }
 
-    /// Writes to its standard input from this offset on. What it has been given already is skipped, so a call can be
-    /// repeated.
-    pub async fn write_stdin(
-        &self,
-        offset: u64,
-        close: bool,
-        mut body: Incoming,
-    ) -> Result<StdinReply, ErrorBody> {
-        let failed = |code, message: String| ErrorBody::new(code, message).about(Resource::Process);
-        let mut stdin = self.stdin.lock().await;
-        if offset > stdin.offset {
-            let message = format!("standard input stands at {}; {offset} would leave a gap", stdin.offset);
-            return Err(failed(ErrorCode::FailedPrecondition, message));
+    fn send_through(&self, signal: Signal, terminal: Option<&Terminal>) -> io::Result<()> {
+        if signal == Signal::KILL {
+            return self.cgroup.as_ref().map_or_else(|| self.send_to_group(signal), Cgroup::kill);
         }
-        let mut at = offset;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| failed(ErrorCode::InvalidArgument, error.to_string()))?;
-            let Ok(mut data) = frame.into_data() else { continue };
-            let known = stdin.offset.saturating_sub(at).min(data.len() as u64);
-            at += data.len() as u64;
-            data.split_off(usize::try_from(known).unwrap_or(usize::MAX)).clone_into(&mut data);
-            while !data.is_empty() {
-                let Some(pipe) = stdin.pipe.as_mut() else {
-                    let message =
-                        "standard input is closed; start the process with 'stdin' to have one".to_owned();
-                    return Err(failed(ErrorCode::FailedPrecondition, message));
-                };
-                let count = pipe
-                    .write(&data)
-                    .await
-                    .map_err(|error| os_error(&error, Resource::Process, "standard input"))?;
-                stdin.offset += count as u64;
-                data = data.split_off(count);
-            }
+        match terminal.and_then(Terminal::foreground) {
+            // Where a job has just ended nobody is in the foreground, and Ctrl-C would reach nobody either.
+            Some(group) => match kill_process_group(group, signal) {
+                Err(Errno::SRCH) => Ok(()),
+                sent => Ok(sent?),
+            },
+            None => self.send_to_group(signal),
         }
-        if close {
-            stdin.pipe = None;
-        }
-        Ok(StdinReply { offset: stdin.offset })
+    }
+
+    /// Sends a signal to its own process group.
+    pub(super) fn send_to_group(&self, signal: Signal) -> io::Result<()> {
+        let group = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound)?;
+        Ok(kill_process_group(group, signal)?)
     }
 
     /// A place to read from, known to the process until [`Process::leave`].
@@ -185,16 +204,25 @@ impl Process {
             let [stdout, stderr] = state.ring.written().0;
             invalid(format!("the offsets lie beyond what was written: stdout={stdout}, stderr={stderr}"))
         })?;
+        if state.readers.len() >= MAX_READERS {
+            let message = format!("{MAX_READERS} read the output of process {} already", self.id);
+            return Err(ErrorBody::new(ErrorCode::NoCapacity, message).retry_after_ms(1000));
+        }
         let reader = state.next_reader;
         state.next_reader += 1;
         state.readers.insert(reader, cursor);
         state.held = None;
+        drop(state);
+        self.changed.notify_waiters();
         Ok((reader, cursor))
     }
 
     /// Notes how far a reader is.
     pub(super) fn advance(&self, reader: u64, cursor: Cursor) {
-        self.lock().readers.insert(reader, cursor);
+        let mut state = self.lock();
+        state.readers.insert(reader, cursor);
+        state.is_left = false;
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -202,7 +230,7 @@ impl Process {
     pub(super) fn leave(&self, reader: u64) {
         let mut state = self.lock();
         let cursor = state.readers.remove(&reader);
-        if state.readers.is_empty() && state.exit.is_none() {
+        if state.readers.is_empty() && state.exit.is_none() && state.terminal.is_none() {
             state.held = cursor.map(|cursor| (cursor, Instant::now() + REATTACH_GRACE));
         }
         drop(state);
@@ -223,20 +251,26 @@ impl Process {
         }
     }
 
-    async fn accompany(self: Arc<Self>, ended: oneshot::Receiver<WaitStatus>, outputs: [pipe::Receiver; 2]) {
+    async fn accompany(self: Arc<Self>, ended: oneshot::Receiver<WaitStatus>, outputs: Outputs) {
         let exited = CancellationToken::new();
-        let pumps = outputs
-            .into_iter()
-            .enumerate()
-            .map(|(stream, pipe)| tokio::spawn(self.clone().pump(stream, pipe, exited.clone())));
-        let pumps: Vec<_> = pumps.collect();
+        let pumps: Vec<_> = match outputs {
+            Outputs::Pipes(pipes) => pipes
+                .into_iter()
+                .enumerate()
+                .map(|(stream, pipe)| tokio::spawn(self.clone().pump(stream, pipe, exited.clone())))
+                .collect(),
+            Outputs::Terminal(terminal) => vec![tokio::spawn(self.clone().pump_terminal(terminal))],
+        };
         let (status, timed_out) = self.await_end(ended).await;
         exited.cancel();
+        if let Some(terminal) = self.terminal() {
+            terminal.end();
+        }
         for pump in pumps {
             // A pump that panicked has no more output to give.
             let _ = pump.await;
         }
-        self.stdin.lock().await.pipe = None;
+        self.input.lock().await.close();
         let oom_killed = self.cgroup.as_ref().is_some_and(Cgroup::was_out_of_memory);
         let mut state = self.lock();
         let [stdout_bytes, stderr_bytes] = state.ring.written().0;
@@ -249,6 +283,7 @@ impl Process {
             stdout_bytes,
             stderr_bytes,
         });
+        state.terminal = None;
         drop(state);
         self.changed.notify_waiters();
     }
@@ -345,6 +380,16 @@ impl Process {
 }
 
 impl State {
+    /// Where its readers are.
+    pub(super) fn readers(&self) -> impl Iterator<Item = Cursor> {
+        self.readers.values().copied()
+    }
+
+    /// Whether nobody reads its output.
+    pub(super) fn is_unviewed(&self) -> bool {
+        self.readers.is_empty()
+    }
+
     fn may_take(&self) -> bool {
         let held = self.held.map(|(cursor, _)| cursor);
         let mut waited_for = self.readers.values().copied().chain(held);

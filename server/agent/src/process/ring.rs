@@ -5,10 +5,16 @@ use bytes::Bytes;
 /// Bytes of output that are kept for one process, both streams together.
 const CAPACITY: usize = 3 * 1024 * 1024;
 
-/// How far a process may be ahead of the slowest reader, in bytes. The rest of the capacity stays behind that reader: a
+/// The same for one terminal.
+const TERMINAL_CAPACITY: usize = 1024 * 1024;
+
+/// Pieces that are kept for one terminal. Who types gets a byte back at a time, which takes a hundred to keep.
+const TERMINAL_CHUNKS: usize = 16 * 1024;
+
+/// Which part of the capacity a process may be ahead of the reader that it waits for. The rest stays behind that reader: a
 /// connection that is cut loses what was under way on it, and the next one begins there. That is at most 1.2 MB: what
 /// agent (128 KiB) and server (256 KiB) have yet to send, and the windows of server (256 KiB) and client (512 KiB).
-const AHEAD: usize = CAPACITY / 3;
+const AHEAD: usize = 3;
 
 /// Bytes of standard output and of standard error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,8 +33,10 @@ pub struct Chunk {
 
 /// What a process wrote lately, both streams in the order in which it was read. Pure: who waits and who wakes is
 /// elsewhere.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ring {
+    capacity: usize,
+    max_chunks: usize,
     chunks: VecDeque<Chunk>,
     /// Number of the first chunk that is kept, counted from the process's start.
     first: u64,
@@ -54,7 +62,30 @@ pub struct Cursor {
     offsets: Offsets,
 }
 
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            capacity: CAPACITY,
+            max_chunks: usize::MAX,
+            chunks: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            written: Offsets::default(),
+        }
+    }
+}
+
 impl Ring {
+    /// One for a terminal.
+    pub fn of_terminal() -> Self {
+        Self { capacity: TERMINAL_CAPACITY, max_chunks: TERMINAL_CHUNKS, ..Self::default() }
+    }
+
+    /// Bytes that are kept at most.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Bytes written to each stream in all.
     pub fn written(&self) -> Offsets {
         self.written
@@ -68,7 +99,7 @@ impl Ring {
 
     /// Whether more may be taken from the process: always without a reader to wait for.
     pub fn has_room(&self, slowest: Option<Cursor>) -> bool {
-        slowest.is_none_or(|cursor| self.unread(cursor) < AHEAD)
+        slowest.is_none_or(|cursor| self.unread(cursor) < self.capacity / AHEAD)
     }
 
     fn unread(&self, cursor: Cursor) -> usize {
@@ -82,12 +113,12 @@ impl Ring {
         self.written.0[stream] += data.len() as u64;
         self.bytes += data.len();
         self.chunks.push_back(Chunk { stream, offset, data });
-        self.shrink(CAPACITY);
+        self.shrink(self.capacity);
     }
 
     /// Drops the oldest pieces until at most so many bytes are kept.
     pub fn shrink(&mut self, capacity: usize) {
-        while self.bytes > capacity
+        while (self.bytes > capacity || self.chunks.len() > self.max_chunks)
             && let Some(oldest) = self.chunks.pop_front()
         {
             self.bytes -= oldest.data.len();
@@ -189,6 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn who_types_at_a_terminal_fills_no_memory() {
+        let mut ring = Ring::of_terminal();
+        for _ in 0..TERMINAL_CHUNKS + 7 {
+            ring.push(0, "x".into());
+        }
+        let mut cursor = ring.cursor(Offsets::default()).unwrap();
+        assert_eq!(ring.next(&mut cursor), Next::Dropped([7, 0]));
+        ring.push(0, Bytes::from(vec![b'y'; TERMINAL_CAPACITY]));
+        assert_eq!(ring.bytes, TERMINAL_CAPACITY);
+    }
+
+    #[test]
     fn a_process_waits_for_the_slowest_reader_and_what_it_read_stays() {
         let mut ring = Ring::default();
         let mut cursor = ring.cursor(Offsets::default()).unwrap();
@@ -197,7 +240,7 @@ mod tests {
             ring.push(0, Bytes::from(vec![0; 64 * 1024]));
             pushed += 64 * 1024;
         }
-        assert_eq!(pushed, AHEAD);
+        assert_eq!(pushed, CAPACITY / AHEAD);
         assert!(ring.has_room(None));
         while ring.next(&mut cursor) != Next::Wait {}
         assert!(ring.has_room(Some(cursor)));

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,26 @@ use tokio::sync::oneshot;
 use super::account::Account;
 use super::limits::Cgroup;
 use super::reaper::Reaper;
+use super::terminal::Terminal;
 use crate::config::Config;
 use crate::reply::os_error;
 
-/// A process that was started, with its ends of the pipes.
+/// A process that was started, and how to talk to it.
 pub struct Started {
+    pub command: String,
     pub pid: u32,
     pub ended: oneshot::Receiver<WaitStatus>,
-    pub stdin: Option<OwnedFd>,
-    pub outputs: [OwnedFd; 2],
+    pub channel: Channel,
 }
+
+/// The agent's ends of a process's input and output.
+pub enum Channel {
+    Pipes { stdin: Option<OwnedFd>, outputs: [OwnedFd; 2] },
+    Terminal(Terminal),
+}
+
+/// The shell of an agent that runs processes as itself.
+const DEFAULT_SHELL: &str = "/bin/sh";
 
 /// Starts a process. Blocks for as long as fork and exec take.
 pub fn spawn(
@@ -36,42 +46,76 @@ pub fn spawn(
     let wanted = spec.user.as_deref().or(Some(defaults.user.as_str()).filter(|user| !user.is_empty()));
     // Without a default user (an agent on somebody's host) processes run as the agent itself.
     let account = wanted.map(Account::find).transpose()?;
-    let env = environment(config.base_env(), account.as_ref(), &spec.env);
+    let mut base = config.base_env();
+    if let Some(pty) = &spec.pty {
+        base.insert("TERM".to_owned(), pty.term.clone());
+    }
+    let env = environment(base, account.as_ref(), &spec.env);
     let cwd = spec.cwd.clone().unwrap_or_else(|| defaults.cwd.clone());
     let cwd = PathBuf::from(if cwd.is_empty() { "/" } else { &cwd });
     if !cwd.is_dir() {
         let message = format!("cwd '{}' is no folder in the machine", cwd.display());
         return Err(ErrorBody::new(ErrorCode::NotFound, message).about(Resource::File));
     }
-    let program = find_program(&spec.command, env.get("PATH").map_or("", String::as_str), &cwd)?;
+    // Only on a terminal, as the specification was checked.
+    let shell = || account.as_ref().map_or(DEFAULT_SHELL, |account| account.shell.as_str()).to_owned();
+    let name = if spec.command.is_empty() { shell() } else { spec.command.clone() };
+    let program = find_program(&name, env.get("PATH").map_or("", String::as_str), &cwd)?;
     let mut command = Command::new(&program);
-    command.arg0(&spec.command).args(&spec.args).env_clear().envs(&env).current_dir(&cwd);
-    command.stdin(if spec.stdin { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let failed = |error: io::Error| {
-        os_error(&error, Resource::Process, &format!("'{}' cannot be started", spec.command))
+    command.arg0(&name).args(&spec.args).env_clear().envs(&env).current_dir(&cwd);
+    let failed =
+        |error: io::Error| os_error(&error, Resource::Process, &format!("'{name}' cannot be started"));
+    let terminal = match &spec.pty {
+        Some(pty) => {
+            let owner = account.as_ref().filter(|_| rustix::process::geteuid().is_root());
+            Some(Terminal::open(pty.size(), owner.map(|account| account.uid)).map_err(failed)?)
+        }
+        None => None,
     };
+    connect(&mut command, spec.stdin, terminal.as_ref()).map_err(failed)?;
+    let on_terminal = terminal.is_some();
     let entrance = cgroup.map(Cgroup::entrance).transpose().map_err(failed)?;
     // SAFETY: only system calls that are async-signal-safe run between fork and exec, on memory made before.
     unsafe {
-        command.pre_exec(move || become_process(entrance.as_ref(), account.as_ref()));
+        command.pre_exec(move || become_process(entrance.as_ref(), account.as_ref(), on_terminal));
     }
     let (child, ended) = reaper.spawn(&mut command).map_err(failed)?;
-    take_pipes(child, ended).ok_or_else(|| failed(io::Error::other("its pipes are missing")))
+    let pid = child.id();
+    let channel = match terminal {
+        Some(terminal) => Some(Channel::Terminal(terminal)),
+        None => take_pipes(child),
+    };
+    let channel = channel.ok_or_else(|| failed(io::Error::other("its pipes are missing")))?;
+    Ok(Started { command: name, pid, ended, channel })
 }
 
-fn take_pipes(mut child: Child, ended: oneshot::Receiver<WaitStatus>) -> Option<Started> {
-    Some(Started {
-        pid: child.id(),
-        ended,
+fn connect(command: &mut Command, stdin: bool, terminal: Option<&Terminal>) -> io::Result<()> {
+    if let Some(terminal) = terminal {
+        let end = || terminal.slave().try_clone();
+        command.stdin(end()?).stdout(end()?).stderr(end()?);
+        return Ok(());
+    }
+    command.stdin(if stdin { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(())
+}
+
+fn take_pipes(mut child: Child) -> Option<Channel> {
+    Some(Channel::Pipes {
         stdin: child.stdin.take().map(OwnedFd::from),
         outputs: [child.stdout.take()?.into(), child.stderr.take()?.into()],
     })
 }
 
 /// Runs in the child between fork and exec.
-fn become_process(entrance: Option<&File>, account: Option<&Account>) -> io::Result<()> {
+fn become_process(entrance: Option<&File>, account: Option<&Account>, on_terminal: bool) -> io::Result<()> {
     rustix::process::setsid()?;
+    if on_terminal {
+        // SAFETY: standard input was put in place before, and is open as long as this process has not replaced itself.
+        let terminal = unsafe { BorrowedFd::borrow_raw(0) };
+        // With it the process becomes the foreground of its session.
+        rustix::process::ioctl_tiocsctty(terminal)?;
+    }
     if let Some(entrance) = entrance {
         rustix::io::write(entrance.as_fd(), b"0")?;
         // The agent itself is exempt from the kernel's out-of-memory killer; what it starts must not be.

@@ -1,6 +1,8 @@
 //! What hostile bytes must not do: one function for each way in, for libFuzzer (`fuzz_targets/`) and for the seeded loop of
 //! `cargo test` (`tests/fuzz.rs`). A new one is a function here, a line in [`TARGETS`], and for libFuzzer a file in
-//! `fuzz_targets/` and its `[[bin]]`.
+//! `fuzz_targets/` and its `[[bin]]`. In `server/gateway`, `cargo +nightly fuzz run frames` goes on until it finds something.
+
+pub mod frames;
 
 use std::sync::Arc;
 
@@ -31,6 +33,12 @@ pub const TARGETS: &[Target] = &[
         run: sniff,
         seeds: &[HELLO, REQUEST, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"],
     },
+    Target {
+        name: "frames",
+        run: frames::frames,
+        seeds: &[frames::NEIGHBOURS, frames::PINGS, frames::REFUSED, frames::QUERY, frames::CONVERSATION],
+    },
+    Target { name: "dhcp", run: frames::dhcp, seeds: &[frames::DISCOVER, frames::REQUEST] },
 ];
 
 /// `a.example A`, with EDNS.

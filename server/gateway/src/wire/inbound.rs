@@ -286,11 +286,16 @@ fn segment<'a>(
     if tcp.src_port() == 0 || tcp.dst_port() == 0 {
         return Err(Drop::Malformed);
     }
+    let (opens, resets) = (tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(), tcp.rst());
+    // These are acted upon before the stack has a socket that would look; all others are its to check.
+    if (opens || resets) && !tcp.verify_checksum(&source.into(), &destination.into()) {
+        return Err(Drop::Malformed);
+    }
     Ok(Inbound::Segment(Segment {
         source: SocketAddr::new(source, tcp.src_port()),
         destination: SocketAddr::new(destination, tcp.dst_port()),
-        opens: tcp.syn() && !tcp.ack() && !tcp.rst() && !tcp.fin(),
-        resets: tcp.rst(),
+        opens,
+        resets,
         packet,
     }))
 }

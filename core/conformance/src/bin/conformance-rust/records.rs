@@ -43,10 +43,10 @@ pub fn exit(status: &ExitStatus) -> Value {
 }
 
 pub fn process_info(info: &ProcessInfo) -> Value {
-    let ProcessInfo { id, pid, command, args, state, started_at_ms, exit: ended } = info;
+    let ProcessInfo { id, pid, command, args, state, started_at_ms, exit: ended, pty } = info;
     json!({
         "id": id, "pid": pid, "command": command, "args": args, "state": state, "started_at_ms": started_at_ms,
-        "exit": ended.as_ref().map(exit),
+        "exit": ended.as_ref().map(exit), "pty": pty,
     })
 }
 

@@ -1,5 +1,8 @@
 //! The agent on this host, spoken to over a Unix socket as the server speaks to it over a port.
 
+mod folder;
+mod terminal;
+
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -28,8 +31,10 @@ type Session = SendRequest<Full<Bytes>>;
 impl Agent {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_forkyard-agent"))
-            .args(["--listen".as_ref(), dir.path().join("agent").as_os_str()])
+        // Signals as in a guest: what is started in the background ignores some, and so would all that the agent starts.
+        let child = Command::new("env")
+            .args(["--default-signal=HUP,INT,QUIT", env!("CARGO_BIN_EXE_forkyard-agent"), "--listen"])
+            .arg(dir.path().join("agent"))
             .spawn()
             .unwrap();
         Self { child, dir }

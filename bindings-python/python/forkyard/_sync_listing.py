@@ -1,0 +1,33 @@
+# Written by tools/unasync.py from _async_listing.py: edit that file, then run the tool.
+"""A list of machines that is fetched as it is read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from . import _native
+from ._records import load, sandbox_info
+from ._types import SandboxInfo
+
+
+class SandboxListing:
+    """Machines, newest first: iterate to get them; a page is fetched whenever the one before is used up.
+
+    A machine that is made meanwhile is not in it, and none comes twice.
+    """
+
+    def __init__(self, native: _native.Listing) -> None:
+        self._native = native
+        self._page: deque[SandboxInfo] = deque()
+
+    def __iter__(self) -> Iterator[SandboxInfo]:
+        return self
+
+    def __next__(self) -> SandboxInfo:
+        while not self._page:
+            page = load(self._native.next_page().wait())
+            if page is None:
+                raise StopIteration
+            self._page.extend(sandbox_info(value) for value in page)
+        return self._page.popleft()
