@@ -1,8 +1,7 @@
 use bytes::Bytes;
 pub use forkyard_protocol::{ExitStatus, ProcessState};
 use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, PtySize, SignalRequest, StdinReply};
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use http::Method;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Duration, Instant, sleep};
@@ -11,6 +10,7 @@ use crate::error::{Error, ErrorCode, Result};
 use crate::http::Request;
 use crate::output::{OutputEvent, Progress};
 use crate::sandbox::Sandbox;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Bytes of standard input that one call carries: repeated whole where the connection fails.
@@ -22,12 +22,15 @@ const START_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long a process whose stream keeps breaking off is taken up again before the call fails.
 const MAX_CUTS: u32 = 10;
 
+/// Shared too, so that a future that borrows a process can be sent between threads.
+type Output = dyn Stream<Item = reqwest::Result<Bytes>> + Send + Sync;
+
 /// A process in a machine, and a place in its output.
 pub struct Process {
     handle: Handle,
     spec: Option<ProcessSpec>,
     progress: Progress,
-    stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
+    stream: Option<Pin<Box<Output>>>,
     cuts: u32,
     /// What its standard input is to be, until it has started: nothing else is written before it.
     stdin: Option<(OwnedMutexGuard<Writer>, Bytes)>,
@@ -136,7 +139,7 @@ impl Process {
         let client = &self.handle.sandbox.client;
         let deadline = client.deadline().max(Instant::now() + START_TIMEOUT);
         let response = client.inner.http.open(&request, deadline).await?;
-        self.stream = Some(response.bytes_stream().boxed());
+        self.stream = Some(Box::pin(response.bytes_stream()));
         if let Some((writer, stdin)) = self.stdin.take() {
             let close = self.spec.as_ref().is_some_and(|spec| spec.pty.is_none());
             // While its output is read: one that answers as it reads would wait for its reader otherwise.

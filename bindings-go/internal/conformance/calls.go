@@ -45,4 +45,5 @@ func init() {
 	bindSandbox()
 	bindFiles()
 	bindProcess()
+	bindPty()
 }

@@ -55,6 +55,14 @@ func (a createArgs) options() forkyard.Options {
 	}
 }
 
+type filterArgs struct {
+	Name     string                 `json:"name"`
+	Status   forkyard.SandboxStatus `json:"status"`
+	Image    string                 `json:"image"`
+	Labels   map[string]string      `json:"labels"`
+	PageSize int                    `json:"page_size"`
+}
+
 type poolArgs struct {
 	Image      string  `json:"image"`
 	SnapshotID string  `json:"snapshot_id"`
@@ -129,6 +137,12 @@ func bindClient() {
 		ended["sandbox_id"] = sandbox.ID()
 		return ended, nil
 	}, "Client.Create", "Sandbox.Terminate")
+	bind("client.get_or_create", func(ctx context.Context, c call, on client, args createArgs) (any, error) {
+		options := args.options()
+		options.Name = ""
+		sandbox, err := on.GetOrCreate(ctx, args.Name, options)
+		return made(c, sandbox, err)
+	}, "Client.GetOrCreate")
 	bind("client.connect", func(ctx context.Context, c call, on client, args struct {
 		NameOrID string `json:"name_or_id"`
 	}) (any, error) {
@@ -139,8 +153,26 @@ func bindClient() {
 		return said(sandboxInfo)(on.Get(ctx, args.ID))
 	}, "Client.Get")
 	bind("client.list", func(ctx context.Context, _ call, on client, _ none) (any, error) {
-		return saidList(sandboxInfo)(on.List(ctx))
+		return saidList(sandboxInfo)(on.List(ctx, forkyard.SandboxFilter{}))
 	}, "Client.List")
+	bind("client.find", func(ctx context.Context, _ call, on client, args filterArgs) (any, error) {
+		return saidList(sandboxInfo)(on.List(ctx, forkyard.SandboxFilter(args)))
+	}, "Client.List")
+	bind("client.iter", func(ctx context.Context, _ call, on client, args struct {
+		Filter filterArgs `json:"filter"`
+		Take   int        `json:"take"`
+	}) (any, error) {
+		found := []record{}
+		for info, err := range on.Sandboxes(ctx, forkyard.SandboxFilter(args.Filter)) {
+			if err != nil {
+				return nil, err
+			}
+			if found = append(found, sandboxInfo(info)); len(found) == args.Take {
+				break
+			}
+		}
+		return found, nil
+	}, "Client.Sandboxes")
 	bind("client.terminate", func(ctx context.Context, _ call, on client, args byID) (any, error) {
 		return said(sandboxInfo)(on.Terminate(ctx, args.ID))
 	}, "Client.Terminate")

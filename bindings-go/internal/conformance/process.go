@@ -63,4 +63,7 @@ func bindProcess() {
 	bind("process.close_stdin", func(ctx context.Context, _ call, on process, _ none) (any, error) {
 		return nil, on.CloseStdin(ctx)
 	}, "Process.CloseStdin")
+	bind("process.resize", func(ctx context.Context, _ call, on process, args sizeArgs) (any, error) {
+		return nil, on.Resize(ctx, args.Rows, args.Cols)
+	}, "Process.Resize")
 }

@@ -105,6 +105,11 @@ func bindSandbox() {
 	bind("sandbox.resume", func(ctx context.Context, _ call, on sandbox, _ none) (any, error) {
 		return said(sandboxInfo)(on.Resume(ctx))
 	}, "Sandbox.Resume")
+	bind("sandbox.extend_timeout", func(ctx context.Context, _ call, on sandbox, args struct {
+		TimeoutSecs float64 `json:"timeout_secs"`
+	}) (any, error) {
+		return said(sandboxInfo)(on.ExtendTimeout(ctx, millis(args.TimeoutSecs*1000)))
+	}, "Sandbox.ExtendTimeout")
 	bind("sandbox.restore", func(ctx context.Context, _ call, on sandbox, args byID) (any, error) {
 		return said(sandboxInfo)(on.Restore(ctx, args.ID))
 	}, "Sandbox.Restore")

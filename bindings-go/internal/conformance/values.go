@@ -185,6 +185,9 @@ func processInfo(v forkyard.ProcessInfo) record {
 	if v.Exit != nil {
 		said["exit"] = exitStatus(*v.Exit)
 	}
+	if v.Pty != nil {
+		said["pty"] = record{"rows": v.Pty.Rows, "cols": v.Pty.Cols}
+	}
 	return said
 }
 

@@ -1,6 +1,6 @@
 /** The calls that the suite asks for, through the public API. */
 
-import { type Client, type Process, Sandbox } from 'forkyard';
+import { type Client, type Process, type Pty, Sandbox } from 'forkyard';
 import { newClient, swarm } from './surface.js';
 import {
   asBytes,
@@ -58,12 +58,27 @@ const clients: Record<string, Call<Client>> = {
       await sandbox[Symbol.asyncDispose]();
     }
   },
+  get_or_create: async (client, { name, ...args }, signal) => {
+    const sandbox = await Sandbox.getOrCreate(name, { ...options(args), client, signal });
+    return keep(sandbox, described(sandbox));
+  },
   connect: async (client, { name_or_id }, signal) => {
     const sandbox = await Sandbox.connect(name_or_id, { client, signal });
     return keep(sandbox, described(sandbox));
   },
   get: async (client, { id }, signal) => sandboxInfo(await client.get(id, { signal })),
   list: async (client, _, signal) => (await client.list({ signal })).map(sandboxInfo),
+  find: async (client, args, signal) => (await client.list({ ...options(args), signal })).map(sandboxInfo),
+  iter: async (client, { filter = {}, take }, signal) => {
+    const found: Json[] = [];
+    for await (const machine of client.iter({ ...options(filter), signal })) {
+      found.push(sandboxInfo(machine));
+      if (found.length === take) {
+        break;
+      }
+    }
+    return found;
+  },
   terminate: async (client, { id }, signal) => sandboxInfo(await client.destroy(id, { signal })),
   images: async (client, _, signal) => (await client.images({ signal })).map(imageInfo),
   server_info: async (client, _, signal) => record(await client.serverInfo({ signal })),
@@ -119,6 +134,8 @@ const sandboxes: Record<string, Call<Sandbox>> = {
   },
   suspend: async (sandbox, _, signal) => sandboxInfo(await sandbox.suspend({ signal })),
   resume: async (sandbox, _, signal) => sandboxInfo(await sandbox.resume({ signal })),
+  extend_timeout: async (sandbox, { timeout_secs }, signal) =>
+    sandboxInfo(await sandbox.extendTimeout(timeout_secs * 1000, { signal })),
   restore: async (sandbox, { id }, signal) => sandboxInfo(await sandbox.restore(id, { signal })),
   network: async (sandbox, _, signal) => record(await sandbox.network({ signal })),
   update_network: async (sandbox, args, signal) => record(await sandbox.updateNetwork({ ...options(args), signal })),
@@ -144,6 +161,19 @@ const sandboxes: Record<string, Call<Sandbox>> = {
     return keep(process, { id: process.id });
   },
   processes: async (sandbox, _, signal) => record(await sandbox.processes({ signal })),
+  pty: async (sandbox, args, signal) => {
+    const pty = await sandbox.pty({ ...options(args), signal });
+    return keep(pty, { id: pty.id });
+  },
+  attach_pty: async (sandbox, { id }) => {
+    const pty = sandbox.attachPty(id);
+    return keep(pty, { id: pty.id });
+  },
+  pty_in_scope: async (sandbox, args, signal) => {
+    const pty = await sandbox.pty({ ...options(args), signal });
+    await pty[Symbol.asyncDispose]();
+    return { id: pty.id };
+  },
 };
 
 const files: Record<string, Call<Sandbox>> = {
@@ -203,10 +233,35 @@ const processes: Record<string, Call<Process>> = {
   close_stdin: async (process, _, signal) => process.closeStdin({ signal }),
 };
 
+const terminals: Record<string, Call<Pty>> = {
+  id: async (pty) => ({ id: pty.id }),
+  read: async (pty, { until }, signal) => {
+    const pieces: Uint8Array[] = [];
+    const shown = () => Buffer.concat(pieces);
+    // The loop's own way, unless it is to be left early by a signal.
+    for await (const data of until === undefined ? pty.output({ signal }) : pty) {
+      pieces.push(data);
+      if (until !== undefined && shown().toString().includes(until)) {
+        break;
+      }
+    }
+    const { exit, dropped } = pty;
+    return { shown: shown().toString(), shown_bytes: asBytes(shown()), dropped, exit: record(exit) };
+  },
+  wait: async (pty, _, signal) => record(await pty.wait({ signal })),
+  write: async (pty, { data }, signal) => pty.write(raw(data), { signal }),
+  resize: async (pty, { rows, cols }, signal) => pty.resize(rows, cols, { signal }),
+  send_signal: async (pty, { signal: number }, signal) => pty.sendSignal(number, { signal }),
+  kill: async (pty, _, signal) => pty.kill({ signal }),
+  info: async (pty, _, signal) => record(await pty.info({ signal })),
+  detach: async (pty, _, signal) => pty.detach({ signal }),
+};
+
 /** All of them, by the suite's names. */
 export const CALLS = new Map<string, Call<Json>>();
 
-for (const [noun, calls] of Object.entries({ client: clients, sandbox: sandboxes, files, process: processes })) {
+const NOUNS = { client: clients, sandbox: sandboxes, files, process: processes, pty: terminals };
+for (const [noun, calls] of Object.entries(NOUNS)) {
   for (const [verb, call] of Object.entries(calls)) {
     CALLS.set(`${noun}.${verb}`, call);
   }

@@ -12,6 +12,7 @@ from forkyard import (
     AsyncSandboxClient,
     CheckpointType,
     KeyScope,
+    SandboxStatus,
     WhenFull,
 )
 from values import failure, raw, record, result, seconds
@@ -85,6 +86,12 @@ async def client_create_in_scope(context: Context, on: AsyncSandboxClient, args:
         return {**await run(context, sandbox, command), "sandbox_id": sandbox.sandbox_id}
 
 
+@binding("client.get_or_create")
+async def client_get_or_create(context: Context, on: AsyncSandboxClient, args: Args) -> Any:
+    sandbox = await AsyncSandbox.get_or_create(**network(args), client=on)
+    return context.keep(sandbox, described(sandbox))
+
+
 @binding("client.connect")
 async def client_connect(context: Context, on: AsyncSandboxClient, args: Args) -> Any:
     sandbox = await AsyncSandbox.connect(args["name_or_id"], client=on)
@@ -99,6 +106,26 @@ async def client_get(context: Context, on: AsyncSandboxClient, args: Args) -> An
 @binding("client.list")
 async def client_list(context: Context, on: AsyncSandboxClient, args: Args) -> Any:
     return record(await on.list())
+
+
+def filtered(args: Args) -> Args:
+    """What says which machines to list."""
+    return {**args, **({"status": SandboxStatus(args["status"])} if "status" in args else {})}
+
+
+@binding("client.find")
+async def client_find(context: Context, on: AsyncSandboxClient, args: Args) -> Any:
+    return record(await on.list(**filtered(args)))
+
+
+@binding("client.iter")
+async def client_iter(context: Context, on: AsyncSandboxClient, args: Args) -> Any:
+    found: list[Any] = []
+    async for machine in on.iter(**filtered(args.get("filter", {}))):
+        found.append(record(machine))
+        if len(found) == args.get("take"):
+            break
+    return found
 
 
 @binding("client.terminate")
@@ -265,6 +292,11 @@ async def sandbox_suspend(context: Context, on: AsyncSandbox, args: Args) -> Any
 @binding("sandbox.resume")
 async def sandbox_resume(context: Context, on: AsyncSandbox, args: Args) -> Any:
     return record(await on.resume())
+
+
+@binding("sandbox.extend_timeout")
+async def sandbox_extend_timeout(context: Context, on: AsyncSandbox, args: Args) -> Any:
+    return record(await on.extend_timeout(args["timeout_secs"]))
 
 
 @binding("sandbox.restore")

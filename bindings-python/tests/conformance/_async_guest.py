@@ -72,6 +72,20 @@ async def files_download(context: Context, on: AsyncSandbox, args: Args) -> Any:
     return {"size": size, "told": told[-1]}
 
 
+@binding("files.upload_dir")
+async def files_upload_dir(context: Context, on: AsyncSandbox, args: Args) -> Any:
+    told = [0]
+    summary = await on.upload_dir(args["local"], raw(args["remote"]), on_progress=told.append)
+    return {**record(summary), "told": told[-1]}
+
+
+@binding("files.download_dir")
+async def files_download_dir(context: Context, on: AsyncSandbox, args: Args) -> Any:
+    told = [0]
+    summary = await on.download_dir(raw(args["remote"]), args["local"], on_progress=told.append)
+    return {**record(summary), "told": told[-1]}
+
+
 @binding("process.id")
 async def process_id(context: Context, on: AsyncProcess, args: Args) -> Any:
     return {"id": on.id}

@@ -13,6 +13,7 @@ from forkyard import (
     SandboxClient,
     CheckpointType,
     KeyScope,
+    SandboxStatus,
     WhenFull,
 )
 from values import failure, raw, record, result, seconds
@@ -86,6 +87,12 @@ def client_create_in_scope(context: Context, on: SandboxClient, args: Args) -> A
         return {**run(context, sandbox, command), "sandbox_id": sandbox.sandbox_id}
 
 
+@binding("client.get_or_create")
+def client_get_or_create(context: Context, on: SandboxClient, args: Args) -> Any:
+    sandbox = Sandbox.get_or_create(**network(args), client=on)
+    return context.keep(sandbox, described(sandbox))
+
+
 @binding("client.connect")
 def client_connect(context: Context, on: SandboxClient, args: Args) -> Any:
     sandbox = Sandbox.connect(args["name_or_id"], client=on)
@@ -100,6 +107,26 @@ def client_get(context: Context, on: SandboxClient, args: Args) -> Any:
 @binding("client.list")
 def client_list(context: Context, on: SandboxClient, args: Args) -> Any:
     return record(on.list())
+
+
+def filtered(args: Args) -> Args:
+    """What says which machines to list."""
+    return {**args, **({"status": SandboxStatus(args["status"])} if "status" in args else {})}
+
+
+@binding("client.find")
+def client_find(context: Context, on: SandboxClient, args: Args) -> Any:
+    return record(on.list(**filtered(args)))
+
+
+@binding("client.iter")
+def client_iter(context: Context, on: SandboxClient, args: Args) -> Any:
+    found: list[Any] = []
+    for machine in on.iter(**filtered(args.get("filter", {}))):
+        found.append(record(machine))
+        if len(found) == args.get("take"):
+            break
+    return found
 
 
 @binding("client.terminate")
@@ -266,6 +293,11 @@ def sandbox_suspend(context: Context, on: Sandbox, args: Args) -> Any:
 @binding("sandbox.resume")
 def sandbox_resume(context: Context, on: Sandbox, args: Args) -> Any:
     return record(on.resume())
+
+
+@binding("sandbox.extend_timeout")
+def sandbox_extend_timeout(context: Context, on: Sandbox, args: Args) -> Any:
+    return record(on.extend_timeout(args["timeout_secs"]))
 
 
 @binding("sandbox.restore")

@@ -73,6 +73,20 @@ def files_download(context: Context, on: Sandbox, args: Args) -> Any:
     return {"size": size, "told": told[-1]}
 
 
+@binding("files.upload_dir")
+def files_upload_dir(context: Context, on: Sandbox, args: Args) -> Any:
+    told = [0]
+    summary = on.upload_dir(args["local"], raw(args["remote"]), on_progress=told.append)
+    return {**record(summary), "told": told[-1]}
+
+
+@binding("files.download_dir")
+def files_download_dir(context: Context, on: Sandbox, args: Args) -> Any:
+    told = [0]
+    summary = on.download_dir(raw(args["remote"]), args["local"], on_progress=told.append)
+    return {**record(summary), "told": told[-1]}
+
+
 @binding("process.id")
 def process_id(context: Context, on: Process, args: Args) -> Any:
     return {"id": on.id}

@@ -11,6 +11,7 @@ METHODS = surface.note(is_async=True)
 
 import _async_calls  # noqa: E402 - after the methods that they call
 import _async_guest  # noqa: E402, F401 - enters its calls into the table
+import _async_reach  # noqa: E402, F401 - likewise
 import lines  # noqa: E402
 
 

@@ -18,6 +18,7 @@ METHODS = surface.note(is_async=False)
 
 import _sync_calls  # noqa: E402 - after the methods that they call
 import _sync_guest  # noqa: E402, F401 - enters its calls into the table
+import _sync_reach  # noqa: E402, F401 - likewise
 import lines  # noqa: E402
 
 

@@ -43,11 +43,18 @@ pub fn render(table: &Table, languages: &[(&str, &str)], exempt: &Exempt, cases:
     if cases.iter().any(|case| !case.except.is_empty()) {
         page.push_str("\n## Cases that a language cannot say\n\n");
     }
-    for case in cases {
-        for (language, reason) in &case.except {
-            let heading = languages.iter().find_map(|(name, heading)| (name == language).then_some(*heading));
-            let _ =
-                writeln!(page, "- {}: {}, {}: {reason}", heading.unwrap_or(language), case.topic, case.name);
+    for (language, heading) in languages {
+        let mut left_out: BTreeMap<&str, BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+        for case in cases {
+            if let Some(reason) = case.except.get(*language) {
+                left_out.entry(reason).or_default().entry(&case.topic).or_default().push(&case.name);
+            }
+        }
+        for (reason, topics) in left_out {
+            let _ = writeln!(page, "- {heading}: {reason}:");
+            for (topic, names) in topics {
+                let _ = writeln!(page, "  - {topic}: {}", names.join("; "));
+            }
         }
     }
     page

@@ -123,7 +123,9 @@ impl Made {
             values.iter().filter_map(|value| value[field].as_str().map(str::to_owned)).collect::<Vec<_>>()
         };
         match call {
-            "client.create" | "sandbox.fork" => self.sandboxes.extend(ids("sandbox_id")),
+            "client.create" | "client.get_or_create" | "sandbox.fork" => {
+                self.sandboxes.extend(ids("sandbox_id"));
+            }
             "sandbox.checkpoint" => self.snapshots.extend(ids("snapshot_id")),
             "client.create_pool" => self.pools.extend(ids("pool_id")),
             _ => {}

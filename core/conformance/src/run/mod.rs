@@ -1,6 +1,7 @@
 //! Runs all cases in one language.
 
 mod case;
+mod local;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};

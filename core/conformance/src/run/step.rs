@@ -1,17 +1,17 @@
 //! One step: a call, as often as it is asked for, and whether it went as it was to.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use futures_util::future::try_join_all;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::time::{sleep, timeout};
 
 use super::case::World;
+use super::local::local;
 use crate::case::Step;
 use crate::executor::Begun;
-use crate::value::{self, brief, lookup, matches, resolve, to_bytes};
+use crate::value::{brief, lookup, matches, resolve};
 use crate::wire::Answer;
 
 /// How long after a step's own time its call may still answer, so that it says why.
@@ -70,7 +70,7 @@ impl World<'_> {
         limit: Duration,
     ) -> anyhow::Result<()> {
         if step.call.starts_with("local.") {
-            let returned = local(&step.call, args)?;
+            let returned = local(&step.call, args).await?;
             return self.judge(step, returned.0, returned.1);
         }
         let on = self.target(step)?;
@@ -91,7 +91,7 @@ impl World<'_> {
         let path = match (&step.on, noun) {
             (Some(path), _) => path.as_str(),
             (None, "client") => "client",
-            (None, "sandbox" | "files") => "machine",
+            (None, "sandbox" | "files" | "ports") => "machine",
             (None, _) => bail!("say what it is called on"),
         };
         let object = lookup(path, &self.names)?;
@@ -147,31 +147,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-/// What the driver does by itself, with files of this host.
-fn local(call: &str, args: &Map<String, Value>) -> anyhow::Result<(Option<Value>, Option<Value>)> {
-    let path = args.get("path").and_then(Value::as_str).context("path is missing")?;
-    Ok(match call {
-        "local.write" => {
-            let data = to_bytes(args.get("data").context("data is missing")?)?;
-            std::fs::write(path, data)?;
-            (Some(Value::Null), None)
-        }
-        "local.read" => match std::fs::read(path) {
-            Ok(data) => (Some(value::bytes(&data)), None),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                (None, Some(json!({"code": "not_found"})))
-            }
-            Err(error) => return Err(error.into()),
-        },
-        "local.list" => {
-            let names = std::fs::read_dir(Path::new(path))?
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-            let mut names: Vec<String> = names.collect::<std::io::Result<_>>()?;
-            names.sort();
-            (Some(json!(names)), None)
-        }
-        other => bail!("the driver cannot {other}"),
-    })
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkyard::{Client, Error, Handle, Process, Sandbox};
+use forkyard::{Client, Error, Forward, Handle, Process, Pty, Sandbox, Tunnel};
 use forkyard_conformance::value::to_bytes;
 use forkyard_conformance::wire::Call;
 use serde::de::{DeserializeOwned, Error as _};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::objects::{Object, Objects};
-use crate::{client, files, process, sandbox, swarm};
+use crate::{client, files, ports, process, pty, sandbox, swarm};
 
 /// How a call failed, as it is told.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Failure {
     }
 
     /// Asked for what there is not: a fault of the suite.
-    fn unasked(why: impl Display) -> Self {
+    pub fn unasked(why: impl Display) -> Self {
         Self(json!({"code": "executor", "message": why.to_string()}))
     }
 }
@@ -102,6 +102,27 @@ impl<'a> Invocation<'a> {
         }
     }
 
+    pub fn pty(&self) -> Result<&AsyncMutex<Option<Pty>>, Failure> {
+        match &self.on {
+            Some(Object::Pty(pty)) => Ok(pty),
+            _ => Err(Failure::unasked("it is called on a terminal")),
+        }
+    }
+
+    pub fn tunnel(&self) -> Result<&AsyncMutex<Option<Tunnel>>, Failure> {
+        match &self.on {
+            Some(Object::Tunnel(tunnel)) => Ok(tunnel),
+            _ => Err(Failure::unasked("it is called on a stream")),
+        }
+    }
+
+    pub fn forward(&self) -> Result<&AsyncMutex<Option<Forward>>, Failure> {
+        match &self.on {
+            Some(Object::Forward(forward)) => Ok(forward),
+            _ => Err(Failure::unasked("it is called on a forwarded port")),
+        }
+    }
+
     /// Keeps an object, and adds its handle to what is said of it.
     pub fn keep(&self, object: Object, mut said: Value) -> Value {
         said["$handle"] = self.objects.add(object).into();
@@ -156,9 +177,12 @@ calls! {
     "client.in_scope": client::in_scope, ["Client::server_info"];
     "client.create": client::create, ["Client::create"];
     "client.create_in_scope": client::create_in_scope, ["Client::create", "Sandbox::terminate"];
+    "client.get_or_create": client::get_or_create, ["Client::get_or_create"];
     "client.connect": client::connect, ["Client::connect"];
     "client.get": client::get, ["Client::get"];
     "client.list": client::list, ["Client::list"];
+    "client.find": client::find, ["Client::sandboxes", "SandboxListing::all"];
+    "client.iter": client::iter, ["Client::sandboxes", "SandboxListing::next"];
     "client.terminate": client::terminate, ["Client::terminate"];
     "client.images": client::images, ["Client::images"];
     "client.server_info": client::server_info, ["Client::server_info"];
@@ -186,6 +210,7 @@ calls! {
     "sandbox.fork": sandbox::fork, ["Sandbox::fork"];
     "sandbox.suspend": sandbox::suspend, ["Sandbox::suspend"];
     "sandbox.resume": sandbox::resume, ["Sandbox::resume"];
+    "sandbox.extend_timeout": sandbox::extend_timeout, ["Sandbox::extend_timeout"];
     "sandbox.restore": sandbox::restore, ["Sandbox::restore"];
     "sandbox.network": sandbox::network, ["Sandbox::network"];
     "sandbox.update_network": sandbox::update_network, ["Sandbox::update_network"];
@@ -193,9 +218,13 @@ calls! {
     "sandbox.run": sandbox::run, ["Sandbox::run", "Command::new", "Command::args", "Command::env", "Command::cwd",
         "Command::user", "Command::stdin", "Command::timeout", "Command::kill_on_cancel"];
     "sandbox.run_streamed": sandbox::run_streamed, ["Sandbox::run_with"];
+    "sandbox.run_on_terminal": sandbox::run_on_terminal, ["Command::terminal", "Sandbox::run"];
     "sandbox.start": sandbox::start, ["Sandbox::start", "Command::open_stdin"];
     "sandbox.process": sandbox::process, ["Sandbox::process"];
     "sandbox.processes": sandbox::processes, ["Sandbox::processes"];
+    "sandbox.pty": pty::start, ["Sandbox::pty", "Command::shell"];
+    "sandbox.attach_pty": pty::attach, ["Sandbox::attach_pty"];
+    "sandbox.pty_in_scope": pty::in_scope, ["Sandbox::pty", "Pty::signal"];
     "files.read": files::read, ["Files::read", "Files::read_range", "Sandbox::files"];
     "files.read_text": files::read_text, ["Files::read"];
     "files.write": files::write, ["Files::write"];
@@ -207,6 +236,8 @@ calls! {
     "files.remove": files::remove, ["Files::remove"];
     "files.upload": files::upload, ["Files::upload"];
     "files.download": files::download, ["Files::download"];
+    "files.upload_dir": files::upload_dir, ["Files::upload_dir"];
+    "files.download_dir": files::download_dir, ["Files::download_dir"];
     "process.id": process::id, ["Process::id", "Handle::id"];
     "process.read": process::read, ["Process::next"];
     "process.wait": process::wait, ["Process::next"];
@@ -215,4 +246,27 @@ calls! {
     "process.kill": process::kill, ["Handle::signal"];
     "process.write_stdin": process::write_stdin, ["Handle::write_stdin"];
     "process.close_stdin": process::close_stdin, ["Handle::close_stdin"];
+    "process.resize": process::resize, ["Handle::resize"];
+    "pty.id": pty::id, ["Pty::id"];
+    "pty.read": pty::read, ["Pty::next"];
+    "pty.wait": pty::wait, ["Pty::wait"];
+    "pty.write": pty::write, ["Pty::write"];
+    "pty.resize": pty::resize, ["Pty::resize"];
+    "pty.send_signal": pty::send_signal, ["Pty::signal"];
+    "pty.kill": pty::kill, ["Handle::signal", "Pty::handle"];
+    "pty.info": pty::info, ["Pty::info"];
+    "pty.detach": pty::detach, ["Sandbox::attach_pty"];
+    "ports.list": ports::list, ["Ports::list", "Sandbox::ports"];
+    "ports.wait": ports::wait, ["Ports::wait"];
+    "ports.url": ports::url, ["Ports::url"];
+    "ports.preview_url": ports::preview_url, ["Ports::preview"];
+    "ports.connect": ports::connect, ["Ports::connect"];
+    "ports.forward": ports::forward, ["Ports::forward", "Forward::address"];
+    "ports.exchange_in_scope": ports::exchange_in_scope, ["Ports::connect", "Ports::forward"];
+    "forward.close": ports::close_forward, ["Forward::close"];
+    "tunnel.read": ports::read, ["Ports::connect"];
+    "tunnel.read_all": ports::read_all, ["Ports::connect"];
+    "tunnel.write": ports::write, ["Ports::connect"];
+    "tunnel.close_write": ports::close_write, ["Ports::connect"];
+    "tunnel.close": ports::close, ["Ports::connect"];
 }

@@ -1,6 +1,6 @@
 //! Calls on a client.
 
-use forkyard::{Client, CreateKey, CreateSandbox, PoolSpec, RetentionPolicy};
+use forkyard::{Client, CreateKey, CreateSandbox, PoolSpec, RetentionPolicy, SandboxFilter};
 use forkyard_protocol::KeyId;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -93,6 +93,38 @@ pub async fn get(it: &Invocation<'_>) -> Outcome {
 pub async fn list(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     Ok(plain(it.client()?.list().await?))
+}
+
+pub async fn find(it: &Invocation<'_>) -> Outcome {
+    Ok(plain(it.client()?.sandboxes(&it.args::<SandboxFilter>()?)?.all().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Iter {
+    #[serde(default)]
+    filter: SandboxFilter,
+    /// Reads no more than these. Default: all.
+    take: Option<usize>,
+}
+
+pub async fn iter(it: &Invocation<'_>) -> Outcome {
+    let Iter { filter, take } = it.args()?;
+    let mut listing = it.client()?.sandboxes(&filter)?;
+    let mut found = Vec::new();
+    while take.is_none_or(|take| found.len() < take) {
+        let Some(machine) = listing.next().await? else { break };
+        found.push(machine);
+    }
+    Ok(plain(found))
+}
+
+pub async fn get_or_create(it: &Invocation<'_>) -> Outcome {
+    let mut request = it.args::<CreateSandbox>()?;
+    let name = request.name.take().unwrap_or_default();
+    let sandbox = it.client()?.get_or_create(&name, request).await?;
+    let said = sandbox_record(&sandbox);
+    Ok(it.keep(Object::Sandbox(sandbox), said))
 }
 
 pub async fn terminate(it: &Invocation<'_>) -> Outcome {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::call::{Failure, Invocation, Outcome, Raw};
-use crate::records::{file, list as listed};
+use crate::records::{file, list as listed, plain};
 
 fn files<'a>(it: &'a Invocation<'_>) -> Result<Files<'a>, Failure> {
     Ok(it.sandbox()?.files())
@@ -138,4 +138,27 @@ pub async fn download(it: &Invocation<'_>) -> Outcome {
     let (told, on_progress) = progress();
     let size = files(it)?.download(remote.0, local, Some(on_progress)).await?;
     Ok(json!({"size": size, "told": told.load(Ordering::SeqCst)}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tree {
+    remote: Raw,
+    local: PathBuf,
+}
+
+pub async fn upload_dir(it: &Invocation<'_>) -> Outcome {
+    let Tree { remote, local } = it.args()?;
+    let (told, on_progress) = progress();
+    let mut summary = plain(files(it)?.upload_dir(local, remote.0, Some(on_progress)).await?);
+    summary["told"] = told.load(Ordering::SeqCst).into();
+    Ok(summary)
+}
+
+pub async fn download_dir(it: &Invocation<'_>) -> Outcome {
+    let Tree { remote, local } = it.args()?;
+    let (told, on_progress) = progress();
+    let mut summary = plain(files(it)?.download_dir(remote.0, local, Some(on_progress)).await?);
+    summary["told"] = told.load(Ordering::SeqCst).into();
+    Ok(summary)
 }

@@ -3,15 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkyard::{Client, Handle, Process, Sandbox};
+use forkyard::{Client, Forward, Handle, Process, Pty, Sandbox, Tunnel};
 use tokio::sync::Mutex as AsyncMutex;
 
-/// One of them.
+/// One of them. What is dropped to end it is optional.
 #[derive(Clone)]
 pub enum Object {
     Client(Client),
     Sandbox(Sandbox),
     Process(Arc<AsyncMutex<Process>>, Handle),
+    Pty(Arc<AsyncMutex<Option<Pty>>>),
+    Tunnel(Arc<AsyncMutex<Option<Tunnel>>>),
+    Forward(Arc<AsyncMutex<Option<Forward>>>),
 }
 
 /// All of them, by handle.

@@ -1,6 +1,6 @@
 //! Calls on a process.
 
-use forkyard::OutputEvent;
+use forkyard::{OutputEvent, PtySize};
 use forkyard_conformance::value::bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -90,5 +90,10 @@ pub async fn write_stdin(it: &Invocation<'_>) -> Outcome {
 pub async fn close_stdin(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     it.process()?.1.close_stdin().await?;
+    Ok(Value::Null)
+}
+
+pub async fn resize(it: &Invocation<'_>) -> Outcome {
+    it.process()?.1.resize(it.args::<PtySize>()?).await?;
     Ok(Value::Null)
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forkyard::{
-    Command, CommandResult, CreateSnapshot, ForkSandbox, NetworkPolicy, OutputEvent, Process, Sandbox,
+    Command, CommandResult, CreateSnapshot, ForkSandbox, NetworkPolicy, OutputEvent, Process, PtySpec,
+    Sandbox,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -70,6 +71,16 @@ pub async fn suspend(it: &Invocation<'_>) -> Outcome {
 pub async fn resume(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     Ok(plain(it.sandbox()?.resume().await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extend {
+    timeout_secs: u64,
+}
+
+pub async fn extend_timeout(it: &Invocation<'_>) -> Outcome {
+    Ok(plain(it.sandbox()?.extend_timeout(it.args::<Extend>()?.timeout_secs).await?))
 }
 
 pub async fn restore(it: &Invocation<'_>) -> Outcome {
@@ -159,6 +170,11 @@ pub async fn run_to_end(sandbox: &Sandbox, mut run: Run) -> Outcome {
 
 pub async fn run(it: &Invocation<'_>) -> Outcome {
     run_to_end(it.sandbox()?, it.args()?).await
+}
+
+pub async fn run_on_terminal(it: &Invocation<'_>) -> Outcome {
+    let mut run: Run = it.args()?;
+    judged(&it.sandbox()?.run(run.command().terminal(PtySpec::default())).await?, run.check)
 }
 
 pub async fn run_streamed(it: &Invocation<'_>) -> Outcome {
