@@ -46,4 +46,5 @@ func init() {
 	bindFiles()
 	bindProcess()
 	bindPty()
+	bindPorts()
 }

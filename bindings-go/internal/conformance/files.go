@@ -117,4 +117,29 @@ func bindFiles() {
 		size, err := on.Download(ctx, string(args.Remote), args.Local, options)
 		return record{"size": size, "told": told}, err
 	}, "Sandbox.Download")
+	bind("files.upload_dir", func(ctx context.Context, _ call, on sandbox, args struct {
+		Local  string `json:"local"`
+		Remote raw    `json:"remote"`
+	}) (any, error) {
+		var told int64
+		options := forkyard.TransferOptions{OnProgress: func(bytes int64) { told = bytes }}
+		summary, err := on.UploadDir(ctx, args.Local, string(args.Remote), options)
+		return treeSummary(summary, told), err
+	}, "Sandbox.UploadDir")
+	bind("files.download_dir", func(ctx context.Context, _ call, on sandbox, args struct {
+		Remote raw    `json:"remote"`
+		Local  string `json:"local"`
+	}) (any, error) {
+		var told int64
+		options := forkyard.TransferOptions{OnProgress: func(bytes int64) { told = bytes }}
+		summary, err := on.DownloadDir(ctx, string(args.Remote), args.Local, options)
+		return treeSummary(summary, told), err
+	}, "Sandbox.DownloadDir")
+}
+
+func treeSummary(summary forkyard.TreeSummary, told int64) record {
+	return record{
+		"files": summary.Files, "folders": summary.Folders, "links": summary.Links, "bytes": summary.Bytes,
+		"skipped": summary.Skipped, "skipped_paths": summary.SkippedPaths, "told": told,
+	}
 }

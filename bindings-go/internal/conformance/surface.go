@@ -26,6 +26,8 @@ var exempt = record{
 	"Default":                  "the client by the environment; tested with the package",
 	"Error.Error":              "for people",
 	"Error.Is":                 "for errors.Is; tested with the package",
+	"Error.Temporary":          "for net.Error; tested with the package",
+	"Error.Timeout":            "for net.Error; tested with the package",
 	"File.Info":                "what Stat answered as it was opened; tested with the package",
 	"GetOrCreate":              "Client.GetOrCreate by the default client; tested with the package",
 	"Process.KillInBackground": "what Run does where its context ends; tested with the package",
@@ -33,6 +35,11 @@ var exempt = record{
 	"Client.Close":             "lets go of the object, which changes nothing on the server; tested with the package",
 	"Process.Stdin":            "WriteStdin and CloseStdin as a stream; tested with the package",
 	"Sandbox.WriteFrom":        "Upload of a reader; tested with the package",
+	"Tunnel.LocalAddr":         "for net.Conn; tested with the package",
+	"Tunnel.RemoteAddr":        "for net.Conn; tested with the package",
+	"Tunnel.SetDeadline":       "for net.Conn; tested with the package",
+	"Tunnel.SetReadDeadline":   "for net.Conn; tested with the package",
+	"Tunnel.SetWriteDeadline":  "for net.Conn; tested with the package",
 }
 
 // findSurface looks for the public functions and methods in the package's source.

@@ -1,6 +1,8 @@
 /** The calls that the suite asks for, through the public API. */
 
-import { type Client, type Process, type Pty, Sandbox } from 'forkyard';
+import { once } from 'node:events';
+import { buffer } from 'node:stream/consumers';
+import { type Client, type Forward, type Process, type Pty, Sandbox, type Tunnel } from 'forkyard';
 import { newClient, swarm } from './surface.js';
 import {
   asBytes,
@@ -205,6 +207,76 @@ const files: Record<string, Call<Sandbox>> = {
     const size = await sandbox.download(raw(remote), local, { onProgress, signal });
     return { size, told };
   },
+  upload_dir: async (sandbox, { local, remote }, signal) => {
+    let told = 0;
+    const onProgress = (bytes: number) => {
+      told = bytes;
+    };
+    return { ...record(await sandbox.uploadDir(local, raw(remote), { onProgress, signal })), told };
+  },
+  download_dir: async (sandbox, { remote, local }, signal) => {
+    let told = 0;
+    const onProgress = (bytes: number) => {
+      told = bytes;
+    };
+    return { ...record(await sandbox.downloadDir(raw(remote), local, { onProgress, signal })), told };
+  },
+};
+
+const ports: Record<string, Call<Sandbox>> = {
+  list: async ({ ports }, _, signal) => record(await ports.list({ signal })),
+  wait: async ({ ports }, { port, ...args }, signal) => ports.wait(port, { ...options(args), signal }),
+  url: async ({ ports }, { port }) => ports.url(port),
+  preview_url: async ({ ports }, { port, ...args }, signal) => ports.previewUrl(port, { ...options(args), signal }),
+  connect: async ({ ports }, { port }, signal) => keep(await ports.connect(port, { signal }), {}),
+  forward: async ({ ports }, { port }, signal) => {
+    const forward = await ports.forward(port, { signal });
+    return keep(forward, { host: forward.host, port: forward.port });
+  },
+  exchange_in_scope: async ({ ports }, { port, data }, signal) => {
+    const forward = await ports.forward(port, { signal });
+    const tunnel = await ports.connect(port, { signal });
+    try {
+      tunnel.end(raw(data));
+      return { heard: asBytes(await buffer(tunnel)), host: forward.host, port: forward.port };
+    } finally {
+      await tunnel[Symbol.asyncDispose]();
+      await forward[Symbol.asyncDispose]();
+    }
+  },
+};
+
+const forwards: Record<string, Call<Forward>> = {
+  close: async (forward, _, signal) => forward.close({ signal }),
+};
+
+/** Has a stream do something, and waits for it. */
+function done(begin: (callback: (error?: Error | null) => void) => void): Promise<void> {
+  return new Promise((resolve, reject) => begin((error) => (error ? reject(error) : resolve())));
+}
+
+/** What a stream brings next; empty at its end. */
+async function piece(tunnel: Tunnel, signal: AbortSignal): Promise<Uint8Array> {
+  for (;;) {
+    const data: Buffer | null = tunnel.read();
+    if (data !== null || tunnel.readableEnded) {
+      return data ?? Buffer.alloc(0);
+    }
+    await Promise.race([once(tunnel, 'readable', { signal }), once(tunnel, 'end', { signal })]);
+  }
+}
+
+const tunnels: Record<string, Call<Tunnel>> = {
+  read: async (tunnel, _, signal) => asBytes(await piece(tunnel, signal)),
+  read_all: async (tunnel) => asBytes(await buffer(tunnel)),
+  write: async (tunnel, { data }) => done((callback) => tunnel.write(raw(data), callback)),
+  close_write: async (tunnel) => done((callback) => tunnel.end(callback)),
+  close: async (tunnel) => {
+    tunnel.destroy();
+    if (!tunnel.closed) {
+      await once(tunnel, 'close');
+    }
+  },
 };
 
 const processes: Record<string, Call<Process>> = {
@@ -260,7 +332,16 @@ const terminals: Record<string, Call<Pty>> = {
 /** All of them, by the suite's names. */
 export const CALLS = new Map<string, Call<Json>>();
 
-const NOUNS = { client: clients, sandbox: sandboxes, files, process: processes, pty: terminals };
+const NOUNS = {
+  client: clients,
+  sandbox: sandboxes,
+  files,
+  process: processes,
+  pty: terminals,
+  ports,
+  forward: forwards,
+  tunnel: tunnels,
+};
 for (const [noun, calls] of Object.entries(NOUNS)) {
   for (const [verb, call] of Object.entries(calls)) {
     CALLS.set(`${noun}.${verb}`, call);

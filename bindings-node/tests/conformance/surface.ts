@@ -1,6 +1,7 @@
 /** What the package's public API has, found in it, and what a call goes through. */
 
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { Duplex } from 'node:stream';
 import * as forkyard from 'forkyard';
 
 /** The methods that the call under way went through; null inside of one, which may use others. */
@@ -47,15 +48,31 @@ function noteMembers(owner: object, prefix: string, methods: string[]): void {
   }
 }
 
+/** What a connection has of every stream, as far as it is its use. */
+const STREAM = ['read', 'write', 'end', 'destroy', Symbol.asyncIterator] as const;
+
+/** Gives a class of streams such methods of its own: those that they all have are not to note anything. */
+function ownStream(prototype: object): void {
+  for (const key of STREAM) {
+    Object.defineProperty(prototype, key, { value: Duplex.prototype[key], configurable: true });
+  }
+}
+
+/** Whether a class is the package's, not the language's or Node's. */
+function isOwn(prototype: object): boolean {
+  return prototype !== Object.prototype && prototype !== Duplex.prototype;
+}
+
 /** Has all public methods note that they are called, and says which there are. */
 function noteAll(): string[] {
   const methods = ['new Client', 'swarm'];
+  ownStream(forkyard.Tunnel.prototype);
   for (const [name, kind] of Object.entries(forkyard)) {
     if (kind === forkyard.swarm || kind.prototype instanceof Error) {
       continue;
     }
     noteMembers(kind, name, methods);
-    for (let owner = kind.prototype; owner !== Object.prototype; owner = Object.getPrototypeOf(owner)) {
+    for (let owner = kind.prototype; isOwn(owner); owner = Object.getPrototypeOf(owner)) {
       noteMembers(owner, name, methods);
     }
   }
