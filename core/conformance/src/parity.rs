@@ -1,6 +1,6 @@
 //! The table of calls and languages, as the documentation has it: written from the results of a run, never by hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use crate::case::Case;
@@ -88,6 +88,36 @@ pub fn parse(page: &str, languages: &[(&str, &str)]) -> (Table, Exempt) {
     (table, exempt)
 }
 
+/// What a page says that its cases do not, as far as that can be told without running any: all of them passed when it was written.
+pub fn stale(page: &str, languages: &[(&str, &str)], cases: &[Case]) -> Vec<String> {
+    let (table, exempt) = parse(page, languages);
+    let mut stale = Vec::new();
+    for (language, heading) in languages {
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+        for case in cases.iter().filter(|case| !case.except.contains_key(*language)) {
+            let calls: BTreeSet<&str> = case.steps.iter().map(|step| step.call.as_str()).collect();
+            for call in calls.into_iter().filter(|call| !call.starts_with("local.")) {
+                *shown.entry(call).or_default() += 1;
+            }
+        }
+        let said = |call: &str| table.get(call).and_then(|cells| cells.get(*language));
+        for call in table.keys().map(String::as_str).filter(|call| said(call).is_some()) {
+            if !shown.contains_key(call) {
+                stale.push(format!("{heading}: no case asks for {call} any more"));
+            }
+        }
+        for (call, cases) in shown {
+            if !said(call).is_some_and(|cell| cell.ends_with(&format!(" · {cases}"))) {
+                stale.push(format!("{heading}: {cases} cases ask for {call}"));
+            }
+        }
+    }
+    if stale.is_empty() && render(&table, languages, &exempt, cases) != page {
+        stale.push("what is written about the table".to_owned());
+    }
+    stale
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,5 +132,23 @@ mod tests {
         let page = render(&table, &languages, &exempt, &[]);
         assert!(page.contains("| `files.read` | `Files::read` · 3 | — |"), "{page}");
         assert_eq!(parse(&page, &languages), (table, exempt));
+    }
+
+    #[test]
+    fn a_page_that_its_cases_have_left_behind_is_stale() {
+        let languages = [("rust", "Rust"), ("go", "Go")];
+        let text = r#"[{"name": "one", "except": {"go": "not yet"}, "steps": [
+            {"call": "local.read", "args": {"path": "x"}, "returns": 1}, {"call": "files.read", "returns": 1}]}]"#;
+        let cases = crate::case::parse("topic", text).unwrap();
+        let page = |cells: &[&str]| {
+            let row = cells.iter().map(|&language| (language.to_owned(), cell("read", 1))).collect();
+            render(&Table::from([("files.read".to_owned(), row)]), &languages, &Exempt::new(), &cases)
+        };
+        assert_eq!(stale(&page(&["rust"]), &languages, &cases), Vec::<String>::new());
+        assert_eq!(stale(&page(&[]), &languages, &cases), ["Rust: 1 cases ask for files.read"]);
+        let both = stale(&page(&["rust", "go"]), &languages, &cases);
+        assert_eq!(both, ["Go: no case asks for files.read any more"]);
+        let other = page(&["rust"]).replace("not yet", "never");
+        assert_eq!(stale(&other, &languages, &cases), ["what is written about the table"]);
     }
 }

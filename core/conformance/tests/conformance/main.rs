@@ -1,15 +1,19 @@
 //! Runs the conformance suite: `cargo test -p forkyard-conformance`, with the words that topics or names of cases are to hold.
 //!
+//! With `--surfaces` none runs: what can be told without machines is looked at, that is whether each language has all calls that
+//! its cases make, and whether the table fits the cases.
+//!
 //! `FORKYARD_BIN` and `FORKYARD_TEST_IMAGES` name the server and the images; `FORKYARD_CONFORMANCE` the executors of other
 //! languages than Rust: `{"python-sync": ["python", "executor.py"], …}`; `FORKYARD_CONFORMANCE_ONLY` those to run, by comma.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail, ensure};
 use forkyard_conformance::case::{self, Case};
+use forkyard_conformance::executor::Executor;
 use forkyard_conformance::parity::{self, Table};
 use forkyard_conformance::run::{self, Report};
 use forkyard_conformance::world::World;
@@ -51,6 +55,7 @@ async fn suite() -> anyhow::Result<bool> {
     let filters: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let all = case::load(&root.join("cases"))?;
+    let page = root.join("../../docs/reference/parity.md");
     let is_wanted = |case: &Case| {
         let title = format!("{}: {}", case.topic, case.name);
         filters.is_empty() || filters.iter().any(|filter| title.contains(filter.as_str()))
@@ -63,6 +68,9 @@ async fn suite() -> anyhow::Result<bool> {
         .flat_map(|case| case.except.keys())
         .find(|name| LANGUAGES.iter().all(|(known, _)| known != name));
     ensure!(unknown.is_none(), "a case excepts {unknown:?}, which is no language");
+    if std::env::args().any(|argument| argument == "--surfaces") {
+        return surfaces(&executors, &all, &page).await;
+    }
     let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance-server.log");
     let world =
         World::start(&folder("FORKYARD_BIN")?, &folder("FORKYARD_TEST_IMAGES")?, File::create(&log)?).await?;
@@ -88,8 +96,7 @@ async fn suite() -> anyhow::Result<bool> {
         reports.push((name, report));
     }
     world.stop().await?;
-    if whole && failed == 0 && !is_table_fresh(&root.join("../../docs/reference/parity.md"), &reports, &all)?
-    {
+    if whole && failed == 0 && !is_table_fresh(&page, &reports, &all)? {
         println!("docs/reference/parity.md is stale: run again with FORKYARD_WRITE_PARITY=1");
         failed += 1;
     }
@@ -98,6 +105,37 @@ async fn suite() -> anyhow::Result<bool> {
     }
     println!("{passed} passed, {failed} failed");
     Ok(failed == 0)
+}
+
+/// Whether each language has all calls that its cases make, and the table says what cases and languages do.
+async fn surfaces(
+    executors: &BTreeMap<String, Vec<String>>,
+    cases: &[Case],
+    page: &Path,
+) -> anyhow::Result<bool> {
+    let said = std::fs::read_to_string(page)?;
+    let mut faults = parity::stale(&said, &LANGUAGES, cases);
+    let (_, exempt) = parity::parse(&said, &LANGUAGES);
+    for (name, command) in executors {
+        let executor = Executor::start(command)?;
+        let surface = executor.surface().await.with_context(|| name.clone())?;
+        executor.stop().await?;
+        let calls = cases
+            .iter()
+            .filter(|case| !case.except.contains_key(name))
+            .flat_map(|case| case.steps.iter().map(|step| step.call.as_str()));
+        let missing: BTreeSet<&str> = calls
+            .filter(|call| !call.starts_with("local.") && !surface.calls.iter().any(|known| known == call))
+            .collect();
+        faults.extend(missing.into_iter().map(|call| format!("{name}: no binding for {call}")));
+        if exempt.get(name) != Some(&surface.exempt) {
+            faults.push(format!("{name}: the public methods in no case are others"));
+        }
+    }
+    for fault in &faults {
+        println!("docs/reference/parity.md, or what it is written from: {fault}");
+    }
+    Ok(faults.is_empty())
 }
 
 /// The commands of the languages that are to run.

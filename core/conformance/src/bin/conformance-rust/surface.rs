@@ -43,6 +43,8 @@ const EXEMPT: &[(&str, &str)] = &[
     ("SwarmPlan::succeeded", "for bindings' own swarms; a decision without I/O, tested with it"),
     ("Tunnel::share", "for bindings: a stream that many use"),
     ("runtime::handle", "for bindings: the runtime that their calls run on"),
+    ("runtime::run", "for bindings: what each of their calls is made of, and tested with it"),
+    ("runtime::run_or_undo", "for bindings: what a call that makes something is made of, and tested with it"),
     ("runtime::settle", "for bindings: what they do at a program's end"),
 ];
 
