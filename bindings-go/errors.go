@@ -39,6 +39,12 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
+// Timeout says whether a deadline passed, as [net.Error] has it.
+func (e *Error) Timeout() bool { return e.Code == CodeTimeout }
+
+// Temporary says the same as Retryable, as [net.Error] has it.
+func (e *Error) Temporary() bool { return e.Retryable }
+
 // Error makes a code the target of errors.Is.
 func (c Code) Error() string { return string(c) }
 
@@ -83,14 +89,14 @@ func lastLines(text string) string {
 	return strings.ToValidUTF8(last[max(0, len(last)-1000):], "")
 }
 
-// contextFailure keeps a context's own cause beside what every error of this package is.
-type contextFailure struct {
+// causedFailure keeps a cause of the standard library's, or a context's, beside what every error of this package is.
+type causedFailure struct {
 	failure *Error
 	cause   error
 }
 
-func (e *contextFailure) Error() string   { return e.failure.Error() }
-func (e *contextFailure) Unwrap() []error { return []error{e.failure, e.cause} }
+func (e *causedFailure) Error() string   { return e.failure.Error() }
+func (e *causedFailure) Unwrap() []error { return []error{e.failure, e.cause} }
 
 func contextError(ctx context.Context) error {
 	code, what := CodeCancelled, "the call was cancelled"
@@ -98,7 +104,7 @@ func contextError(ctx context.Context) error {
 		code, what = CodeTimeout, "the call's context ended"
 	}
 	cause := context.Cause(ctx)
-	return &contextFailure{&Error{Code: code, Message: fmt.Sprintf("%s: %v", what, cause)}, cause}
+	return &causedFailure{&Error{Code: code, Message: fmt.Sprintf("%s: %v", what, cause)}, cause}
 }
 
 func invalidError(message string) error {

@@ -656,6 +656,77 @@ func (o *Client) Terminate(ctx context.Context, sandboxID string) (answer Sandbo
 	return readSandboxInfo(r), nil
 }
 
+// A port on this host that leads to one in a machine.
+type forwardHandle struct {
+	object object
+}
+
+var kindForwardHandle = objectKind{
+	name: "forwardHandle",
+	clone: func(handle C.uint64_t, status *C.RustCallStatus) C.uint64_t {
+		return C.uniffi_forkyard_go_fn_clone_forwardhandle(handle, status)
+	},
+	free: func(handle C.uint64_t, status *C.RustCallStatus) {
+		C.uniffi_forkyard_go_fn_free_forwardhandle(handle, status)
+	},
+}
+
+func newForwardHandleObject(handle C.uint64_t) *forwardHandle {
+	o := &forwardHandle{object: object{kind: &kindForwardHandle, handle: handle}}
+	runtime.SetFinalizer(o, func(o *forwardHandle) { o.object.close() })
+	return o
+}
+
+// close lets go of what the library holds for this value; what it stands for lives on. Calls that are under way end as they
+// would have, later ones fail. To be called once there is no more use for it; the garbage collector does it otherwise.
+func (o *forwardHandle) close() error {
+	runtime.SetFinalizer(o, nil)
+	o.object.close()
+	return nil
+}
+
+// This host's address.
+func (o *forwardHandle) host() (answer string) {
+	handles := mustCloneAll(&o.object)
+	runtime.KeepAlive(o)
+	status := newStatus()
+	out := C.uniffi_forkyard_go_fn_method_forwardhandle_host(handles[0], status)
+	(*callStatus)(status).must()
+	return textFromRust(out)
+}
+
+// This host's port.
+func (o *forwardHandle) port() (answer int) {
+	handles := mustCloneAll(&o.object)
+	runtime.KeepAlive(o)
+	status := newStatus()
+	out := C.uniffi_forkyard_go_fn_method_forwardhandle_port(handles[0], status)
+	(*callStatus)(status).must()
+	return int(out)
+}
+
+// Ends it and all its connections.
+func (o *forwardHandle) shut(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_forwardhandle_shut(handles[0])
+	await(ctx, future, &futureVoid)
+	defer futureVoid.free(future)
+	status := newStatus()
+	C.ffi_forkyard_go_rust_future_complete_void(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return err
+	}
+	return nil
+}
+
 // Machines, fetched page by page.
 type listing struct {
 	object object
@@ -1079,6 +1150,67 @@ func (o *Sandbox) Checkpoint(ctx context.Context, options CheckpointOptions) (an
 	return readSnapshotInfo(r), nil
 }
 
+// Connects to a port.
+func (o *Sandbox) connectPort(ctx context.Context, number int) (answer *tunnelHandle, err error) {
+	var w0 writer
+	w0.int32(number)
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_connect_port(handles[0], C.int32_t(number))
+	await(ctx, future, &futureU64)
+	defer futureU64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_u64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return newTunnelHandleObject(out), nil
+}
+
+// Fetches a folder.
+func (o *Sandbox) downloadDirNative(ctx context.Context, remote []byte, local string, progress *progress) (answer TreeSummary, err error) {
+	var w0 writer
+	{
+		w := &w0
+		w.bytes(remote)
+	}
+	var w1 writer
+	w1.text(local)
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object, &progress.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	runtime.KeepAlive(progress)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_download_dir_native(handles[0], w0.toRust(), w1.toRust(), handles[1])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readTreeSummary(r), nil
+}
+
 // Fetches a file; answers its size.
 func (o *Sandbox) downloadNative(ctx context.Context, remote []byte, local string, progress *progress) (answer int64, err error) {
 	var w0 writer
@@ -1175,6 +1307,37 @@ func (o *Sandbox) Fork(ctx context.Context, options ForkOptions) (answer []*Sand
 	}
 	r := fromRust(out)
 	return readSlice(r, readSandbox), nil
+}
+
+// Listens on this host for a port.
+func (o *Sandbox) forwardPort(ctx context.Context, number int, host string, localPort int) (answer *forwardHandle, err error) {
+	var w0 writer
+	w0.int32(number)
+	var w1 writer
+	w1.text(host)
+	var w2 writer
+	w2.int32(localPort)
+	if err = firstError(w0.err, w1.err, w2.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_forward_port(handles[0], C.int32_t(number), w1.toRust(), C.int32_t(localPort))
+	await(ctx, future, &futureU64)
+	defer futureU64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_u64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return newForwardHandleObject(out), nil
 }
 
 // ID is the machine's id, sbx_….
@@ -1374,6 +1537,81 @@ func (o *Sandbox) NetworkEvents(ctx context.Context, cursor string, wait time.Du
 	}
 	r := fromRust(out)
 	return readNetworkEvents(r), nil
+}
+
+// The address for those who have the API key.
+func (o *Sandbox) portURL(number int) (answer string, err error) {
+	var w0 writer
+	w0.int32(number)
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	status := newStatus()
+	out := C.uniffi_forkyard_go_fn_method_sandbox_port_url(handles[0], C.int32_t(number), status)
+	if err = (*callStatus)(status).err(nil, readError); err != nil {
+		return answer, err
+	}
+	return textFromRust(out), nil
+}
+
+// The ports that something in the machine listens on, in their order.
+func (o *Sandbox) portsNative(ctx context.Context) (answer []ListeningPort, err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_ports_native(handles[0])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readSlice(r, readListeningPort), nil
+}
+
+// A preview's address.
+func (o *Sandbox) previewURL(ctx context.Context, number int, lifetime time.Duration) (answer string, err error) {
+	var w0 writer
+	w0.int32(number)
+	var w1 writer
+	{
+		w := &w1
+		w.duration(lifetime)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_preview_url(handles[0], C.int32_t(number), w1.toRust())
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return textFromRust(out), nil
 }
 
 // Process finds a process that is there already, also one that a fork has of its original; its output begins with the oldest
@@ -1772,6 +2010,40 @@ func (o *Sandbox) UpdateNetwork(ctx context.Context, policy NetworkPolicy) (answ
 	return readNetworkInfo(r), nil
 }
 
+// Sends a local folder.
+func (o *Sandbox) uploadDirNative(ctx context.Context, local string, remote []byte, progress *progress) (answer TreeSummary, err error) {
+	var w0 writer
+	w0.text(local)
+	var w1 writer
+	{
+		w := &w1
+		w.bytes(remote)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object, &progress.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	runtime.KeepAlive(progress)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_upload_dir_native(handles[0], w0.toRust(), w1.toRust(), handles[1])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readTreeSummary(r), nil
+}
+
 // Sends a local file.
 func (o *Sandbox) uploadNative(ctx context.Context, local string, remote []byte, mode *uint32, progress *progress) (answer FileInfo, err error) {
 	var w0 writer
@@ -1809,6 +2081,38 @@ func (o *Sandbox) uploadNative(ctx context.Context, local string, remote []byte,
 	}
 	r := fromRust(out)
 	return readFileInfo(r), nil
+}
+
+// Waits until something listens on a port.
+func (o *Sandbox) waitPort(ctx context.Context, number int, patience time.Duration) (err error) {
+	var w0 writer
+	w0.int32(number)
+	var w1 writer
+	{
+		w := &w1
+		w.duration(patience)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_wait_port(handles[0], C.int32_t(number), w1.toRust())
+	await(ctx, future, &futureVoid)
+	defer futureVoid.free(future)
+	status := newStatus()
+	C.ffi_forkyard_go_rust_future_complete_void(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return err
+	}
+	return nil
 }
 
 // Replaces a file's contents as a whole.
@@ -2072,6 +2376,125 @@ func (o *swarmPlan) succeeded(index int, now time.Duration) (err error) {
 		return err
 	}
 	return nil
+}
+
+// A connection to a port in a machine.
+type tunnelHandle struct {
+	object object
+}
+
+var kindTunnelHandle = objectKind{
+	name: "tunnelHandle",
+	clone: func(handle C.uint64_t, status *C.RustCallStatus) C.uint64_t {
+		return C.uniffi_forkyard_go_fn_clone_tunnelhandle(handle, status)
+	},
+	free: func(handle C.uint64_t, status *C.RustCallStatus) {
+		C.uniffi_forkyard_go_fn_free_tunnelhandle(handle, status)
+	},
+}
+
+func newTunnelHandleObject(handle C.uint64_t) *tunnelHandle {
+	o := &tunnelHandle{object: object{kind: &kindTunnelHandle, handle: handle}}
+	runtime.SetFinalizer(o, func(o *tunnelHandle) { o.object.close() })
+	return o
+}
+
+// close lets go of what the library holds for this value; what it stands for lives on. Calls that are under way end as they
+// would have, later ones fail. To be called once there is no more use for it; the garbage collector does it otherwise.
+func (o *tunnelHandle) close() error {
+	runtime.SetFinalizer(o, nil)
+	o.object.close()
+	return nil
+}
+
+// Ends what goes there.
+func (o *tunnelHandle) closeWrite(ctx context.Context) (err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_tunnelhandle_close_write(handles[0])
+	await(ctx, future, &futureVoid)
+	defer futureVoid.free(future)
+	status := newStatus()
+	C.ffi_forkyard_go_rust_future_complete_void(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return err
+	}
+	return nil
+}
+
+// What comes, at most so many bytes; none at the end, or once it was shut.
+func (o *tunnelHandle) read(ctx context.Context, limit int) (answer []byte, err error) {
+	var w0 writer
+	w0.int32(limit)
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_tunnelhandle_read(handles[0], C.int32_t(limit))
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return r.bytes(), nil
+}
+
+// Ends it, and what is under way on it.
+func (o *tunnelHandle) shut() {
+	handles := mustCloneAll(&o.object)
+	runtime.KeepAlive(o)
+	status := newStatus()
+	C.uniffi_forkyard_go_fn_method_tunnelhandle_shut(handles[0], status)
+	(*callStatus)(status).must()
+}
+
+// Sends as much as there is room for, and answers how many bytes. Without a task of its own: a call that is cancelled has sent
+// nothing.
+func (o *tunnelHandle) write(ctx context.Context, data []byte) (answer int64, err error) {
+	var w0 writer
+	{
+		w := &w0
+		w.bytes(data)
+	}
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_tunnelhandle_write(handles[0], w0.toRust())
+	await(ctx, future, &futureI64)
+	defer futureI64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_i64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return int64(out), nil
 }
 
 // Settle waits at most so long until what cancelled calls left behind is cleaned up: a process that was to be killed, a machine

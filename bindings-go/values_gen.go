@@ -465,6 +465,20 @@ func readListPage(r *reader) (v listPage) {
 	return v
 }
 
+// ListeningPort is a TCP port that something in a machine listens on.
+type ListeningPort struct {
+	// Port is the port.
+	Port int
+	// LoopbackOnly says that only the machine itself could reach it over its network; [Ports] reach it either way.
+	LoopbackOnly bool
+}
+
+func readListeningPort(r *reader) (v ListeningPort) {
+	v.Port = r.int32()
+	v.LoopbackOnly = r.bool()
+	return v
+}
+
 // NetworkCounters are what went through a machine's network since the server first knew of it.
 type NetworkCounters struct {
 	// BytesOut is how many payload bytes the machine sent.
@@ -1338,6 +1352,32 @@ var allTaskStatus = [...]TaskStatus{
 }
 
 func readTaskStatus(r *reader) TaskStatus { return allTaskStatus[r.int32()-1] }
+
+// TreeSummary is what a folder that was sent or fetched consists of.
+type TreeSummary struct {
+	// Files is how many regular files.
+	Files int64
+	// Folders is how many folders, itself among them.
+	Folders int64
+	// Links is how many symbolic links.
+	Links int64
+	// Bytes is how many bytes of all files.
+	Bytes int64
+	// Skipped is how many were left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of it.
+	Skipped int64
+	// SkippedPaths are the first 100 of those, relative to the folder, with U+FFFD in place of what is not UTF-8.
+	SkippedPaths []string
+}
+
+func readTreeSummary(r *reader) (v TreeSummary) {
+	v.Files = r.int64()
+	v.Folders = r.int64()
+	v.Links = r.int64()
+	v.Bytes = r.int64()
+	v.Skipped = r.int64()
+	v.SkippedPaths = readSlice(r, (*reader).string)
+	return v
+}
 
 // WhenFull is what becomes of a snapshot that the project's budget has no room for.
 // Given to a call, the empty word stands for [WhenFullRefuse].

@@ -34,6 +34,14 @@ export {
   Unavailable,
 } from './lib/errors.js';
 export type { Path, ReadOptions, TransferOptions, WriteOptions } from './lib/files.js';
+export {
+  Forward,
+  type ForwardOptions,
+  Ports,
+  type PreviewOptions,
+  Tunnel,
+  type WaitOptions,
+} from './lib/ports.js';
 export { ExecResult, type Output, Process } from './lib/process.js';
 export { Pty } from './lib/pty.js';
 export {
@@ -63,6 +71,7 @@ export type {
   KeyInfo,
   KeyRequest,
   KeyScope,
+  ListeningPort,
   NetworkCounters,
   NetworkEvent,
   NetworkEventKind,
@@ -90,5 +99,6 @@ export type {
   SwarmAttempt,
   SwarmProgress,
   TaskStatus,
+  TreeSummary,
   WhenFull,
 } from './native.js';

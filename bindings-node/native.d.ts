@@ -208,6 +208,16 @@ export interface ForkRequest {
   timeoutMs?: number | undefined
 }
 
+/** A port on this host that leads to one in a machine. */
+export declare class Forward {
+  /** This host's address. */
+  get host(): string
+  /** This host's port. */
+  get port(): number
+  /** Ends it and all its connections. */
+  close(cancel?: Cancel | undefined | null): Promise<undefined>
+}
+
 /** An image on the server. */
 export interface ImageInfo {
   /** `sha256:` and 64 hexadecimal digits. */
@@ -257,6 +267,14 @@ export interface KeyRequest {
  * project.
  */
 export type KeyScope = 'sandboxes' | 'admin'
+
+/** A TCP port that something in a machine listens on. */
+export interface ListeningPort {
+  /** The port. */
+  port: number
+  /** Whether only the machine itself could reach it over its network; `Sandbox.ports` reaches it either way. */
+  loopbackOnly: boolean
+}
 
 /** A list of machines that is fetched page by page. */
 export declare class Listing {
@@ -545,7 +563,7 @@ export interface RetentionPolicy {
   maxAgeMs?: number | undefined
 }
 
-/** A machine. Its files are in `files.rs`, its network in `network.rs`. */
+/** A machine. Its files are in `files.rs` and `folders.rs`, its network in `network.rs`, its ports in `ports.rs`. */
 export declare class Sandbox {
   readFile(path: Uint8Array, offset?: number | undefined | null, length?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<Uint8Array>
   writeFile(path: Uint8Array, data: Uint8Array, mode?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<FileInfo>
@@ -557,9 +575,17 @@ export declare class Sandbox {
   makeDir(path: Uint8Array, cancel?: Cancel | undefined | null): Promise<FileInfo>
   moveFile(source: Uint8Array, target: Uint8Array, overwrite: boolean, cancel?: Cancel | undefined | null): Promise<FileInfo>
   remove(path: Uint8Array, recursive: boolean, cancel?: Cancel | undefined | null): Promise<undefined>
+  uploadDir(local: string, remote: Uint8Array, progress?: Progress | undefined | null, cancel?: Cancel | undefined | null): Promise<TreeSummary>
+  downloadDir(remote: Uint8Array, local: string, progress?: Progress | undefined | null, cancel?: Cancel | undefined | null): Promise<TreeSummary>
   network(cancel?: Cancel | undefined | null): Promise<NetworkInfo>
   updateNetwork(request: NetworkRequest, cancel?: Cancel | undefined | null): Promise<NetworkInfo>
   networkEvents(cursor: string | undefined | null, waitMs: number, cancel?: Cancel | undefined | null): Promise<NetworkEvents>
+  ports(cancel?: Cancel | undefined | null): Promise<Array<ListeningPort>>
+  waitPort(number: number, timeoutMs: number, cancel?: Cancel | undefined | null): Promise<undefined>
+  connectPort(number: number, cancel?: Cancel | undefined | null): Promise<Tunnel>
+  forwardPort(number: number, host: string, localPort: number, cancel?: Cancel | undefined | null): Promise<Forward>
+  previewUrl(number: number, expiresMs: number, cancel?: Cancel | undefined | null): Promise<string>
+  portUrl(number: number): string
   /** The record as it was when this object was made. */
   get record(): SandboxInfo
   run(request: CommandRequest, stdin: Uint8Array | undefined | null, killOnCancel: boolean, cancel?: Cancel | undefined | null): Promise<CommandResult>
@@ -754,6 +780,33 @@ export interface TaskReport {
  * and its job with it; it is done; it failed and is not tried again; the swarm was cancelled before it came to its end.
  */
 export type TaskStatus = 'waiting' | 'starting' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+
+/** What a folder that was sent or fetched consists of. */
+export interface TreeSummary {
+  /** Regular files. */
+  files: number
+  /** Folders, itself among them. */
+  folders: number
+  /** Symbolic links. */
+  links: number
+  /** Bytes of all files. */
+  bytes: number
+  /** What was left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of it. */
+  skipped: number
+  /** The first 100 of those, relative to the folder, with U+FFFD in place of what is not UTF-8. */
+  skippedPaths: Array<string>
+}
+
+/** A connection to a port in a machine. */
+export declare class Tunnel {
+  /** What has come, at most so many bytes; empty at its end, or once it was closed. */
+  read(limit: number): Promise<Uint8Array>
+  write(data: Uint8Array): Promise<undefined>
+  /** Ends what goes there; what comes from there is read on. */
+  closeWrite(): Promise<undefined>
+  /** Ends it: a read that is under way finds the end, a write fails. */
+  close(): Promise<undefined>
+}
 
 /**
  * What becomes of a snapshot that the project's budget has no room for: it fails with `NoSpace`, or the oldest are

@@ -115,7 +115,8 @@ impl Progress {
     }
 }
 
-fn callback(progress: Arc<Progress>) -> OnProgress {
+/// What the core tells, as progress to be watched.
+pub(crate) fn callback(progress: Arc<Progress>) -> OnProgress {
     Arc::new(move |bytes| {
         progress.sender.send_replace(bytes);
     })

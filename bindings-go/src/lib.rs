@@ -10,10 +10,12 @@ mod blob;
 mod client;
 mod error;
 mod files;
+mod folders;
 mod key;
 mod listing;
 mod network;
 mod pool;
+mod ports;
 mod process;
 mod pty;
 mod sandbox;
@@ -26,6 +28,7 @@ pub use blob::Blob;
 pub use client::{Client, ClientOptions};
 pub use error::{Code, Error};
 pub use files::{FileInfo, FileKind, Progress};
+pub use folders::TreeSummary;
 pub use key::{CreatedKey, KeyInfo, KeyOptions, KeyScope};
 pub use listing::{ListFilter, ListPage, Listing};
 pub use network::{
@@ -33,6 +36,7 @@ pub use network::{
     NetworkProtocol, NetworkVerdict,
 };
 pub use pool::{PoolInfo, PoolOptions};
+pub use ports::{ForwardHandle, ListeningPort, TunnelHandle};
 pub use process::{
     CommandSpec, ExitStatus, OutputPiece, OutputStream, Process, ProcessInfo, ProcessState, Result,
 };

@@ -1,5 +1,5 @@
 import type * as native from '../native.js';
-import { type FileInfo, Progress } from '../native.js';
+import { type FileInfo, Progress, type TreeSummary } from '../native.js';
 import { bytes, type CallOptions, call, text } from './call.js';
 
 /** A path in a machine, from its root: text, or bytes where it is not UTF-8. */
@@ -19,7 +19,7 @@ export interface WriteOptions extends CallOptions {
   mode?: number | undefined;
 }
 
-/** How to fetch a file. */
+/** How to move a file or a folder between this host and a machine. */
 export interface TransferOptions extends CallOptions {
   /**
    * Told of the bytes that went over so far; after a cut they count from 0 again. Not of each piece, where it is slow. An
@@ -67,6 +67,29 @@ export abstract class Files {
   /** Fetches a file, streamed; answers its size in bytes. The local file changes as a whole once all of it is there. */
   download(remote: Path, local: string, options: TransferOptions = {}): Promise<number> {
     return transfer(options, (progress, cancel) => this.native.download(bytes(remote), local, progress, cancel));
+  }
+
+  /**
+   * Sends a local folder with all that is in it, streamed. One that is not there appears as a whole, with what is missing above
+   * it. Into one that is there everything is put, each file as a whole, over what has the same name; nothing is removed. All of it
+   * belongs to the image's user; permission bits and times are kept, links are kept as links. Progress is of the stream, which is
+   * somewhat longer than the files.
+   *
+   * Fails with {@link NoSpace} where the machine's disk is full; the message names the file that could not be read or written.
+   */
+  uploadDir(local: string, remote: Path, options: TransferOptions = {}): Promise<TreeSummary> {
+    return transfer(options, (progress, cancel) => this.native.uploadDir(local, bytes(remote), progress, cancel));
+  }
+
+  /**
+   * Fetches a folder with all that is in it, streamed, as `uploadDir` sends one; it belongs to the caller. The machine is not
+   * trusted: nothing lands outside the local folder, and links that lead out of it are left out and counted.
+   *
+   * Fails with {@link FileNotFound} where the machine has no such folder; the message names the file that could not be read or
+   * written.
+   */
+  downloadDir(remote: Path, local: string, options: TransferOptions = {}): Promise<TreeSummary> {
+    return transfer(options, (progress, cancel) => this.native.downloadDir(bytes(remote), local, progress, cancel));
   }
 
   /** A folder's entries, by name. */

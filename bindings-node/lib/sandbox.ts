@@ -17,6 +17,7 @@ import { bytes, type CallOptions, call, callSync } from './call.js';
 import { type Client, defaultClient } from './client.js';
 import { CommandFailed, CommandTimeout } from './errors.js';
 import { Files } from './files.js';
+import { Ports } from './ports.js';
 import { ExecResult, Process } from './process.js';
 import { Pty } from './pty.js';
 
@@ -76,6 +77,8 @@ export interface PtyOptions extends Omit<CommandRequest, 'cmd'>, PtyRequest, Cal
  * an `await using` destroys it.
  */
 export class Sandbox extends Files implements AsyncDisposable {
+  /** Its TCP ports. */
+  readonly ports: Ports;
   /** @internal */
   readonly native: native.Sandbox;
   #record: SandboxInfo;
@@ -84,6 +87,7 @@ export class Sandbox extends Files implements AsyncDisposable {
   constructor(sandbox: native.Sandbox) {
     super();
     this.native = sandbox;
+    this.ports = new Ports(sandbox);
     this.#record = sandbox.record;
   }
 

@@ -12,7 +12,7 @@ use crate::record::sandbox::{ForkRequest, SandboxInfo};
 use crate::record::snapshot::{CheckpointRequest, SnapshotInfo};
 use crate::value::{seconds, whole};
 
-/// A machine. Its files are in `files.rs`, its network in `network.rs`.
+/// A machine. Its files are in `files.rs` and `folders.rs`, its network in `network.rs`, its ports in `ports.rs`.
 #[napi]
 pub struct Sandbox {
     pub(crate) sandbox: forkyard::Sandbox,

@@ -43,8 +43,16 @@ pub fn millis_or_zero(name: &str, value: f64) -> Result<Duration, Error> {
 
 /// A length of time from JavaScript as the wire has it: seconds, part of one a whole one.
 pub fn seconds(name: &str, value: f64) -> Result<u64, Error> {
-    let duration = millis(name, value)?;
-    Ok(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+    Ok(rounded_up(millis(name, value)?))
+}
+
+/// The same where it may be none at all.
+pub fn seconds_or_zero(name: &str, value: f64) -> Result<Duration, Error> {
+    Ok(Duration::from_secs(rounded_up(millis_or_zero(name, value)?)))
+}
+
+fn rounded_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// Seconds from the wire as milliseconds for JavaScript.

@@ -98,6 +98,11 @@ impl Sandbox {
         ))
     }
 
+    /// A command that the first look at its output starts.
+    fn prepare(&self, py: Python<'_>, spec: Spec) -> PyResult<Process> {
+        self.sandbox.prepare(spec.into_command(py)?).map(Process::new).map_err(|error| to_py_err(py, error))
+    }
+
     /// Starts a command on a terminal; `terminal` is the wire's JSON.
     fn pty(&self, py: Python<'_>, spec: Spec, terminal: &str) -> PyResult<Call> {
         let terminal = serde_json::from_str(terminal).map_err(|error| invalid(py, error.to_string()))?;

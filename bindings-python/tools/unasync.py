@@ -20,7 +20,8 @@ import sys
 import tokenize
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent.parent / "python" / "forkyard"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = (ROOT / "python" / "forkyard", ROOT / "tests" / "conformance")
 HEADER = "# Written by tools/unasync.py from {source}: edit that file, then run the tool.\n"
 
 NAMES = {
@@ -141,10 +142,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not fresh")
     arguments = parser.parse_args()
     wanted = {}
-    for source in sorted(PACKAGE.glob("_async_*.py")):
+    for source in sorted(source for folder in FOLDERS for source in folder.glob("_async_*.py")):
         header = HEADER.format(source=source.name)
-        wanted[PACKAGE / rename(source.name)] = header + unasync(source.read_text("utf-8"))
-    found = {target: target.read_text("utf-8") for target in PACKAGE.glob("_sync_*.py")}
+        wanted[source.parent / rename(source.name)] = header + unasync(source.read_text("utf-8"))
+    written = (target for folder in FOLDERS for target in folder.glob("_sync_*.py"))
+    found = {target: target.read_text("utf-8") for target in written}
     if arguments.check:
         return report(wanted, found)
     for target in found.keys() - wanted.keys():

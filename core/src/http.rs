@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use forkyard_protocol::{IDEMPOTENCY_KEY, REQUEST_ID};
-use http::Method;
+use http::{HeaderMap, Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -141,6 +141,9 @@ impl Http {
     /// One attempt; reading the whole body is part of it where it is wanted, so that a cut in it is tried again too.
     async fn attempt(&self, request: &Request, whole: bool) -> Result<Answer> {
         let response = self.send(request).await?;
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(Answer::Whole(Bytes::new()));
+        }
         if whole { Ok(Answer::Whole(response.bytes().await?)) } else { Ok(Answer::Open(response)) }
     }
 
@@ -149,18 +152,18 @@ impl Http {
         let mut builder = self.begin(request.method.clone(), &request.path).await?;
         builder = match &request.upload {
             Some(Upload { size: Some(size), make }) => {
-                builder.header(http::header::CONTENT_LENGTH, *size).body(make())
+                builder.header(header::CONTENT_LENGTH, *size).body(make())
             }
             Some(Upload { size: None, make }) => builder.body(make()),
             None => builder.body(request.body.clone()),
         };
         if let Some(range) = &request.range {
-            builder = builder.header(http::header::RANGE, range);
+            builder = builder.header(header::RANGE, range);
         }
         if let Some(key) = &request.idempotency_key {
             builder = builder.header(IDEMPOTENCY_KEY, key);
         }
-        finish(builder).await
+        finish(builder, request.range.is_some()).await
     }
 
     /// Sends a body that cannot be made again, once; the answer's body is still to come, and may come before this one's end.
@@ -170,7 +173,7 @@ impl Http {
         body: reqwest::Body,
         deadline: Instant,
     ) -> Result<reqwest::Response> {
-        let sending = async { finish(self.begin(Method::POST, path).await?.body(body)).await };
+        let sending = async { finish(self.begin(Method::POST, path).await?.body(body), false).await };
         timeout_at(deadline, sending).await.unwrap_or_else(|_| {
             Err(Error::new(ErrorCode::Timeout, format!("no answer to POST {path} before the deadline")))
         })
@@ -191,13 +194,25 @@ impl Http {
 }
 
 /// Sends what is ready; an answer that is an error is an error.
-async fn finish(builder: reqwest::RequestBuilder) -> Result<reqwest::Response> {
+async fn finish(builder: reqwest::RequestBuilder, is_ranged: bool) -> Result<reqwest::Response> {
     let response = builder.send().await?;
     let status = response.status();
-    if status.is_success() {
+    // Beyond a file's end there is nothing to read, which is no failure.
+    let is_past_the_end = status == StatusCode::RANGE_NOT_SATISFIABLE && is_ranged;
+    if status.is_success() || is_past_the_end {
         return Ok(response);
     }
-    Err(Error::from_response(status.as_u16(), &response.bytes().await?))
+    let retry_after = retry_after(response.headers());
+    let mut error = Error::from_response(status.as_u16(), &response.bytes().await?);
+    // The body says it to the millisecond; a proxy on the way has the header alone.
+    error.retry_after = error.retry_after.or(retry_after);
+    Err(error)
+}
+
+/// The header in its form of seconds: a date would need the clocks to agree.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 fn timed_out(request: &Request) -> Error {

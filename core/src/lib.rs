@@ -51,6 +51,7 @@ mod sandbox;
 mod snapshot;
 mod swarm;
 mod transfer;
+mod tunnel;
 
 pub use client::{
     Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, KeyScope,
@@ -67,7 +68,7 @@ pub use network::{
 };
 pub use output::{OutputEvent, Progress};
 pub use pool::{PoolId, PoolInfo, PoolSpec};
-pub use ports::{Forward, ListeningPort, Ports, Preview, Tunnel};
+pub use ports::{Forward, ListeningPort, Ports, Preview};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
 pub use pty::{Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
@@ -81,6 +82,7 @@ pub use swarm::{
     TaskReport, TaskStatus,
 };
 pub use transfer::OnProgress;
+pub use tunnel::{SharedTunnel, Tunnel};
 
 /// The snippets of the how-to, run like those above.
 #[cfg(doctest)]

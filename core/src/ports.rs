@@ -1,16 +1,14 @@
 //! Ports that programs in a machine listen on. All goes through the server: the machine needs no network for it.
 
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use forkyard_protocol::ListeningPort;
 use forkyard_protocol::{CreatePreview, MAX_PORT_WAIT_MS, PortList, Preview as PreviewRecord, validate_port};
 use futures_util::TryStreamExt as _;
 use http::Method;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, copy_bidirectional};
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,6 +19,7 @@ use crate::client::Client;
 use crate::error::{Error, ErrorCode, Result};
 use crate::http::Request;
 use crate::sandbox::Sandbox;
+use crate::tunnel::Tunnel;
 
 /// Bytes on their way into a machine that it has not taken yet.
 const WINDOW: usize = 64 * 1024;
@@ -43,13 +42,6 @@ pub struct Preview {
     pub url: String,
     /// When it ends: milliseconds since 1970.
     pub expires_at_ms: u64,
-}
-
-/// A connection to a port in a machine. Shutting it down ends what goes there, while what comes from there is read on. It breaks
-/// off where the machine is suspended or ends; a fork does not have it.
-pub struct Tunnel {
-    from: Pin<Box<dyn AsyncRead + Send + Sync>>,
-    to: DuplexStream,
 }
 
 /// A port on this host that leads to one in a machine, until this is dropped.
@@ -193,33 +185,5 @@ impl Forward {
 impl Drop for Forward {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-impl AsyncRead for Tunnel {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        self.from.as_mut().poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Tunnel {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.to).poll_write(cx, data)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.to).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.to).poll_shutdown(cx)
     }
 }

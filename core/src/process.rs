@@ -1,16 +1,16 @@
 use bytes::Bytes;
 pub use forkyard_protocol::{ExitStatus, ProcessState};
 use forkyard_protocol::{ProcessId, ProcessInfo, ProcessSpec, PtySize, SignalRequest, StdinReply};
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 use http::Method;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::error::{Error, ErrorCode, Result};
 use crate::http::Request;
 use crate::output::{OutputEvent, Progress};
 use crate::sandbox::Sandbox;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Bytes of standard input that one call carries: repeated whole where the connection fails.
@@ -22,13 +22,18 @@ const START_TIMEOUT: Duration = Duration::from_mins(10);
 /// How long a process whose stream keeps breaking off is taken up again before the call fails.
 const MAX_CUTS: u32 = 10;
 
+/// Shared too, so that a future that borrows a process can be sent between threads.
+type Output = dyn Stream<Item = reqwest::Result<Bytes>> + Send + Sync;
+
 /// A process in a machine, and a place in its output.
 pub struct Process {
     handle: Handle,
     spec: Option<ProcessSpec>,
     progress: Progress,
-    stream: Option<BoxStream<'static, reqwest::Result<Bytes>>>,
+    stream: Option<Pin<Box<Output>>>,
     cuts: u32,
+    /// What its standard input is to be, until it has started: nothing else is written before it.
+    stdin: Option<(OwnedMutexGuard<Writer>, Bytes)>,
 }
 
 /// A process, to be told things.
@@ -50,17 +55,20 @@ struct Writer {
 
 impl Process {
     /// A process that the first look at its output starts.
-    pub(crate) fn attach_new(sandbox: &Sandbox, mut spec: ProcessSpec) -> Result<Self> {
+    pub(crate) fn attach_new(sandbox: &Sandbox, mut spec: ProcessSpec, stdin: Option<Bytes>) -> Result<Self> {
         spec.validate()?;
         let id = ProcessId::parse(&format!("{}{}", ProcessId::PREFIX, ulid::Ulid::generate()))
             .map_err(|error| Error::new(ErrorCode::Internal, error.to_string()))?;
         spec.id = Some(id.clone());
-        Ok(Self { spec: Some(spec), ..Self::existing(sandbox, id) })
+        let process = Self::existing(sandbox, id);
+        // Nobody else has it yet, so that it is free.
+        let stdin = process.handle.writer.clone().try_lock_owned().ok().zip(stdin);
+        Ok(Self { spec: Some(spec), stdin, ..process })
     }
 
     pub(crate) fn existing(sandbox: &Sandbox, id: ProcessId) -> Self {
         let handle = Handle { sandbox: sandbox.clone(), id, writer: Arc::default() };
-        Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0 }
+        Self { handle, spec: None, progress: Progress::default(), stream: None, cuts: 0, stdin: None }
     }
 
     /// Its id.
@@ -131,8 +139,20 @@ impl Process {
         let client = &self.handle.sandbox.client;
         let deadline = client.deadline().max(Instant::now() + START_TIMEOUT);
         let response = client.inner.http.open(&request, deadline).await?;
-        self.stream = Some(response.bytes_stream().boxed());
+        self.stream = Some(Box::pin(response.bytes_stream()));
+        if let Some((writer, stdin)) = self.stdin.take() {
+            let close = self.spec.as_ref().is_some_and(|spec| spec.pty.is_none());
+            // While its output is read: one that answers as it reads would wait for its reader otherwise.
+            tokio::spawn(feed(self.handle.clone(), writer, stdin, close));
+        }
         Ok(())
+    }
+}
+
+async fn feed(process: Handle, mut writer: OwnedMutexGuard<Writer>, stdin: Bytes, close: bool) {
+    // A process that ends without reading all of its input is no failure.
+    if let Err(error) = process.write(&mut writer, stdin, close, true).await {
+        tracing::debug!(%error, "standard input was not read whole");
     }
 }
 
@@ -169,16 +189,16 @@ impl Handle {
 
     /// Writes to its standard input. Repeated after a cut, no byte comes twice.
     pub async fn write_stdin(&self, data: impl Into<Bytes>) -> Result<()> {
-        self.write(data.into(), false).await
+        self.write(&mut *self.writer.lock().await, data.into(), false, false).await
     }
 
     /// Closes its standard input.
     pub async fn close_stdin(&self) -> Result<()> {
-        self.write(Bytes::new(), true).await
+        self.write(&mut *self.writer.lock().await, Bytes::new(), true, false).await
     }
 
-    pub(crate) async fn write(&self, mut data: Bytes, close: bool) -> Result<()> {
-        let mut writer = self.writer.lock().await;
+    /// Writes it piece by piece; patiently, that is for as long as the process does not read.
+    async fn write(&self, writer: &mut Writer, mut data: Bytes, close: bool, patient: bool) -> Result<()> {
         // What became of an earlier call that was given up is not known: as another writer none of this is taken for a part of it.
         let (mut name, mut offset) = (std::mem::take(&mut writer.name), writer.offset);
         if name.is_empty() {
@@ -190,7 +210,12 @@ impl Handle {
             let path = format!("/stdin?offset={offset}&close={}&writer={name}", close && last);
             let mut request = Request::new(Method::PUT, self.path(&path));
             request.body = piece;
-            offset = self.call::<StdinReply>(&request).await?.offset;
+            offset = loop {
+                match self.call::<StdinReply>(&request).await {
+                    Err(error) if patient && error.code == ErrorCode::Timeout => {}
+                    outcome => break outcome?.offset,
+                }
+            };
             if last {
                 *writer = Writer { name, offset };
                 return Ok(());

@@ -16,8 +16,25 @@ use crate::error::{Error, ErrorCode, Result};
 const CLEANUP: Duration = Duration::from_secs(30);
 
 static RUNTIME: LazyLock<std::io::Result<Runtime>> = LazyLock::new(|| {
-    Builder::new_multi_thread().worker_threads(2).thread_name("forkyard").enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("forkyard")
+        .on_thread_start(hold_back_broken_pipes)
+        .enable_all()
+        .build()
 });
+
+/// Has a write to a connection whose other end has gone fail on this thread. Programs that are not Rust's may leave SIGPIPE as the
+/// system has it, and then it ends them: a Go program is ended so by any thread that is not Go's.
+fn hold_back_broken_pipes() {
+    let mut signals = std::mem::MaybeUninit::uninit();
+    // SAFETY: the set is this function's own, and is made by the first call before the others read it.
+    unsafe {
+        libc::sigemptyset(signals.as_mut_ptr());
+        libc::sigaddset(signals.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, signals.as_ptr(), std::ptr::null_mut());
+    }
+}
 
 /// The one runtime of this process, made when it is first asked for: two threads, which wait and frame and never compute.
 ///
@@ -178,5 +195,22 @@ mod tests {
     fn work_that_panics_is_an_error() {
         let outcome = handle().block_on(run(async { if true { panic!("no") } else { Ok(()) } }));
         assert_eq!(outcome.unwrap_err().code, ErrorCode::Internal);
+    }
+
+    #[test]
+    fn a_peer_that_has_gone_ends_no_program() {
+        use std::io::Write as _;
+
+        // Rust's own programs ignore the signal; others do not.
+        // SAFETY: no handler is installed, and none was.
+        let before = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        let written = handle().block_on(handle().spawn(async {
+            let (reader, mut writer) = std::io::pipe()?;
+            drop(reader);
+            writer.write_all(b"x")
+        }));
+        // SAFETY: what was there before is there again.
+        unsafe { libc::signal(libc::SIGPIPE, before) };
+        assert_eq!(written.unwrap().unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
     }
 }

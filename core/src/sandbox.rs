@@ -178,23 +178,9 @@ impl Sandbox {
         let limit = command.spec.timeout_ms.map(Duration::from_millis);
         let deadline = limit.map(|limit| Instant::now() + limit + ANSWER_SLACK);
         let kill = command.kill_on_cancel;
-        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
-        let mut process = Process::attach_new(self, command.spec)?;
+        let mut process = self.prepare(command)?;
         let guard = KillOnDrop { process: kill.then(|| process.handle()) };
-        let collect = async {
-            if let Some(stdin) = stdin {
-                process.started().await?;
-                // A process that ends without reading all of its input is no failure of the call.
-                let handle = process.handle();
-                let (written, collected) =
-                    tokio::join!(handle.write(stdin, close), collect(&mut process, &mut on_output));
-                if let Err(error) = written {
-                    tracing::debug!(%error, "standard input was not read whole");
-                }
-                return collected;
-            }
-            collect(&mut process, &mut on_output).await
-        };
+        let collect = collect(&mut process, &mut on_output);
         let result = match deadline {
             None => collect.await,
             Some(deadline) => timeout_at(deadline, collect).await.unwrap_or_else(|_| {
@@ -207,16 +193,19 @@ impl Sandbox {
         result
     }
 
+    /// A command that the first look at its output starts; its standard input is written while that is read. Unlike
+    /// [`Sandbox::start`] it has its id before it is there, so whoever gives up meanwhile can have it killed.
+    pub fn prepare(&self, command: Command) -> Result<Process> {
+        Process::attach_new(self, command.spec, command.stdin)
+    }
+
     /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it. If the future
     /// is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
     pub async fn start(&self, command: Command) -> Result<Process> {
-        let (stdin, close) = (command.stdin.clone(), command.spec.pty.is_none());
-        let mut process = Process::attach_new(self, command.spec)?;
-        let guard = KillOnDrop { process: command.kill_on_cancel.then(|| process.handle()) };
+        let kill = command.kill_on_cancel;
+        let mut process = self.prepare(command)?;
+        let guard = KillOnDrop { process: kill.then(|| process.handle()) };
         process.started().await?;
-        if let Some(stdin) = stdin {
-            process.handle().write(stdin, close).await?;
-        }
         guard.disarm();
         Ok(process)
     }

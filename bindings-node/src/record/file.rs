@@ -60,3 +60,34 @@ impl From<forkyard::FileStat> for FileInfo {
         }
     }
 }
+
+/// What a folder that was sent or fetched consists of.
+#[napi(object, object_from_js = false)]
+pub struct TreeSummary {
+    /// Regular files.
+    pub files: f64,
+    /// Folders, itself among them.
+    pub folders: f64,
+    /// Symbolic links.
+    pub links: f64,
+    /// Bytes of all files.
+    pub bytes: f64,
+    /// What was left out: devices, pipes and sockets; where a folder is fetched, also links that lead out of it.
+    pub skipped: f64,
+    /// The first 100 of those, relative to the folder, with U+FFFD in place of what is not UTF-8.
+    pub skipped_paths: Vec<String>,
+}
+
+impl From<forkyard::TreeSummary> for TreeSummary {
+    fn from(summary: forkyard::TreeSummary) -> Self {
+        let forkyard::TreeSummary { files, folders, links, bytes, skipped, skipped_paths } = summary;
+        Self {
+            files: number(files),
+            folders: number(folders),
+            links: number(links),
+            bytes: number(bytes),
+            skipped: number(skipped),
+            skipped_paths,
+        }
+    }
+}

@@ -4,6 +4,7 @@ pub mod file;
 pub mod key;
 pub mod network;
 pub mod pool;
+pub mod port;
 pub mod process;
 pub mod pty;
 pub mod sandbox;

@@ -99,7 +99,7 @@ class AsyncTunnel:
         return data
 
     async def read(self, limit: int = 65536) -> bytes:
-        """What has come, at most `limit` bytes and a MiB; waits for the first of it. Empty at the end."""
+        """What has come, at most `limit` bytes and 64 KiB; waits for the first of it. Empty at the end."""
         return await self._native.read(limit)
 
     async def write(self, data: bytes | str) -> None:

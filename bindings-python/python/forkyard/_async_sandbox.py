@@ -444,7 +444,8 @@ class AsyncSandbox:
         )
         if on_stdout is None and on_stderr is None:
             return checked(CommandResult(*await self._native.run(spec)), check)
-        process = AsyncProcess(await self._native.start(spec))
+        # It has its id before it is there: an interruption at any moment finds what to kill.
+        process = AsyncProcess(self._native.prepare(spec))
         outputs: dict[OutputStream, list[bytes]] = {stream: [] for stream in OutputStream}
         callbacks = {OutputStream.STDOUT: on_stdout, OutputStream.STDERR: on_stderr}
         try:
@@ -496,7 +497,7 @@ class AsyncSandbox:
             timeout: Seconds after which it and all that it started are killed in the machine.
         """
         spec = make_spec(
-            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=False
+            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=True
         )
         return AsyncProcess(await self._native.start(spec))
 
@@ -538,7 +539,7 @@ class AsyncSandbox:
             NotFound: No such program, folder or user in the machine.
             NoCapacity: 32 terminals run in the machine already.
         """
-        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=False)
+        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=True)
         terminal = terminal_spec(rows, cols, term, hangup_after)
         return AsyncPty(await self._native.pty(spec, terminal), owned=True)
 

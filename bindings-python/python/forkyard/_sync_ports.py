@@ -100,7 +100,7 @@ class Tunnel:
         return data
 
     def read(self, limit: int = 65536) -> bytes:
-        """What has come, at most `limit` bytes and a MiB; waits for the first of it. Empty at the end."""
+        """What has come, at most `limit` bytes and 64 KiB; waits for the first of it. Empty at the end."""
         return self._native.read(limit).wait()
 
     def write(self, data: bytes | str) -> None:

@@ -442,7 +442,8 @@ class Sandbox:
         )
         if on_stdout is None and on_stderr is None:
             return checked(CommandResult(*self._native.run(spec).wait()), check)
-        process = Process(self._native.start(spec).wait())
+        # It has its id before it is there: an interruption at any moment finds what to kill.
+        process = Process(self._native.prepare(spec))
         outputs: dict[OutputStream, list[bytes]] = {stream: [] for stream in OutputStream}
         callbacks = {OutputStream.STDOUT: on_stdout, OutputStream.STDERR: on_stderr}
         try:
@@ -492,7 +493,7 @@ class Sandbox:
             timeout: Seconds after which it and all that it started are killed in the machine.
         """
         spec = make_spec(
-            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=False
+            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=True
         )
         return Process(self._native.start(spec).wait())
 
@@ -534,7 +535,7 @@ class Sandbox:
             NotFound: No such program, folder or user in the machine.
             NoCapacity: 32 terminals run in the machine already.
         """
-        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=False)
+        spec = make_spec(command or "", args, env=env, cwd=cwd, user=user, timeout=timeout, kill_on_cancel=True)
         terminal = terminal_spec(rows, cols, term, hangup_after)
         return Pty(self._native.pty(spec, terminal).wait(), owned=True)
 
