@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { Client } from 'forkyard';
 import { COMPILED, type Ended, ended, PACKAGE, until } from './helpers.js';
@@ -73,7 +73,19 @@ async function all(id: string, had = 0): Promise<Told[]> {
   return told;
 }
 
-const output = (told: Told[]): string => told.map(({ data }) => data.text ?? '').join('');
+/** Reads on to a line's end; a program may write it in pieces. */
+async function line(told: AsyncGenerator<Told, void>): Promise<string> {
+  let text = '';
+  while (!text.endsWith('\n')) {
+    const next = await told.next();
+    assert.ok(!next.done && next.value.event === 'output', JSON.stringify(next));
+    text += next.value.data.text ?? '';
+  }
+  return text.trim();
+}
+
+const output = (told: Told[], stream = 'stdout'): string =>
+  told.map(({ data }) => (data.stream === stream ? data.text : '')).join('');
 
 test('each task has a machine of its own, and its output comes as it is printed', BOUNDED, async () => {
   const program = (name: string): string =>
@@ -84,7 +96,7 @@ test('each task has a machine of its own, and its output comes as it is printed'
     assert.equal(events.at(-1)?.event, 'end');
     // Nothing comes in by standard input.
     assert.equal(events.at(-1)?.data.exitCode, 1);
-    assert.match(output(events), /ü\n/);
+    assert.match(output(events, 'stderr'), /^ü\n/);
     return new RegExp(`${['one', 'two'][index]} (sbx-\\w+)\n`).exec(output(events))?.[1];
   });
   assert.ok(nodes[0] !== undefined && nodes[1] !== undefined && nodes[0] !== nodes[1], `${nodes}`);
@@ -108,7 +120,7 @@ test('a browser that comes back gets what it missed, and nothing twice', BOUNDED
 test('a task that is ended is killed with its machine', BOUNDED, async () => {
   const id = await begin('import platform, time; print(platform.node()); time.sleep(600)');
   const told = events(id);
-  const host = ((await told.next()).value?.data.text ?? '').trim();
+  const host = await line(told);
   const client = new Client();
   // A machine's host name is its id as far as a host name can be.
   const runs = async (): Promise<boolean> =>
@@ -146,7 +158,7 @@ test('what cannot be answered is refused with the reason', BOUNDED, async () => 
 test('interrupted, it ends its tasks and leaves no machine', BOUNDED, async () => {
   const id = await begin('print("on"); import time; time.sleep(600)');
   const told = events(id);
-  assert.equal((await told.next()).value?.event, 'output');
+  assert.equal(await line(told), 'on');
   backend.kill('SIGTERM');
   const { code, stdout } = await over;
   assert.equal(code, 0);
