@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup agent server image python node golib go demo serve test bench check
+.PHONY: help setup agent server image python node golib go demo serve test bench package check
 
 CACHE ?= $(HOME)/.cache/forkyard
 export CARGO_TARGET_DIR ?= $(CACHE)/target
@@ -104,10 +104,20 @@ test: image python node golib ## Run all tests, many of them on real microVMs
 	cd bindings-go && FORKYARD_BIN=$(BIN) FORKYARD_TEST_IMAGES=$(IMAGES) GOEXPERIMENT=cgocheck2 \
 		$(GO) test -count=1 -run 'Cross|Command|Process|Handle' ./...
 
-bench: image python ## Measure, as ratios; ROWS="run_overhead …" for some
+bench: image python node ## Measure, as ratios; ROWS="run_overhead …" for some
 	cd bindings-python && VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --quiet --locked --release
-	FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_BENCH_DIR=$(CURDIR)/target/bench FORKYARD_BENCH_PYTHON=$(PYTHON) ROWS="$(ROWS)" \
+	$(CARGO) build --release -p forkyard-node -p forkyard-go
+	cp --remove-destination $(CARGO_TARGET_DIR)/release/libforkyard_node.so bindings-node/forkyard.node
+	mkdir -p $(dir $(GO_LIBRARY)) target/bench
+	cp $(CARGO_TARGET_DIR)/release/libforkyard_go.a $(GO_LIBRARY)
+	cd bindings-go && $(GO) build -o $(CURDIR)/target/bench/go-jobs ./bench
+	FORKYARD_TEST_IMAGES=$(IMAGES) FORKYARD_BENCH_DIR=$(CURDIR)/target/bench FORKYARD_BENCH_PYTHON=$(PYTHON) \
+		FORKYARD_BENCH_NODE=node FORKYARD_BENCH_GO=$(CURDIR)/target/bench/go-jobs ROWS="$(ROWS)" \
 		$(CARGO) bench -p forkyard-server --bench rows
+
+package: image python node ## Build wheel, npm package and Go module into target/package, and try each in an empty environment
+	.ci/packages $(CURDIR)/target/package $(VENV)/bin/maturin
+	.ci/serving $(BIN) $(IMAGES) .ci/packaged $(CURDIR)/target/package
 
 $(DENY): | setup
 	cargo install --locked --quiet cargo-deny --version 0.20.2 --root $(CACHE)/tools

@@ -58,6 +58,7 @@ func TestTheExamplesRun(t *testing.T) {
 		"02_swarm":            "the lead, by rule: ",
 		"03_pause_and_return": "the machine is gone",
 		"04_network":          "none: nothing left it",
+		"05_pipeline":         "nothing runs in the machines any more",
 	}
 	entries, err := filepath.Glob(folder + "/0*")
 	check(t, err)

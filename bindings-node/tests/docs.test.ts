@@ -21,7 +21,8 @@ const SAID: Record<string, RegExp> = {
 
 test('there are snippets and examples', () => {
   assert.ok(snippets.length > 0);
-  assert.deepEqual(examples, Object.keys(SAID));
+  // The back end runs until it is interrupted: `backend.test.ts`.
+  assert.deepEqual(examples, [...Object.keys(SAID), '05_backend.ts']);
 });
 
 for (const name of snippets) {

@@ -47,7 +47,12 @@ async function main(image = 'python'): Promise<void> {
     args: ['countdown.py'],
     timeoutMs: 60_000,
     check: true,
-    onStdout: (text) => say(`  countdown.py: ${JSON.stringify(text.trim())}`),
+    onStdout: (text) => {
+      // A line and its end may come in two pieces.
+      if (text.trim() !== '') {
+        say(`  countdown.py: ${JSON.stringify(text.trim())}`);
+      }
+    },
   });
   say(`the result, read back: ${await sandbox.readText('/workspace/result.json')}`);
 

@@ -42,7 +42,10 @@ func say(format string, values ...any) {
 type watch struct{}
 
 func (watch) Write(data []byte) (int, error) {
-	say("  countdown.py: %q", strings.TrimSpace(string(data)))
+	// A line and its end may come in two pieces.
+	if text := strings.TrimSpace(string(data)); text != "" {
+		say("  countdown.py: %q", text)
+	}
 	return len(data), nil
 }
 
