@@ -11,6 +11,7 @@ mod sandbox;
 mod swarm;
 mod value;
 mod waiter;
+mod watch;
 
 /// The native module.
 #[pyo3::pymodule]
@@ -29,6 +30,8 @@ mod _native {
     use crate::sandbox::Sandbox;
     #[pymodule_export]
     use crate::swarm::SwarmPlan;
+    #[pymodule_export]
+    use crate::watch::Watch;
 
     /// Waits up to two seconds until what interrupted calls left behind is cleaned up; for the interpreter's end.
     #[pyo3::pyfunction]

@@ -12,6 +12,7 @@ use crate::error::{invalid, to_py_err};
 use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
+use crate::watch::Watch;
 
 /// A machine.
 #[pyclass(module = "forkyard._native", frozen)]
@@ -273,6 +274,13 @@ impl Sandbox {
         let sandbox = self.sandbox.clone();
         let on_progress = on_progress.map(progress);
         Call::new(async move { Json::new(&sandbox.files().download_dir(remote, local, on_progress).await?) })
+    }
+
+    fn watch_files(&self, path: Vec<u8>, recursive: bool) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            sandbox.files().watch(path, recursive).await.map(|watch| Object(Watch::new(watch)))
+        })
     }
 
     fn list_files(&self, path: Vec<u8>) -> Call {

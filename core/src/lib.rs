@@ -51,6 +51,7 @@ mod sandbox;
 mod snapshot;
 mod swarm;
 mod transfer;
+mod watch;
 
 pub use client::{
     Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, KeyScope,
@@ -81,6 +82,7 @@ pub use swarm::{
     TaskReport, TaskStatus,
 };
 pub use transfer::OnProgress;
+pub use watch::{FileEvent, FileEventKind, Watch};
 
 /// The snippets of the how-to, run like those above.
 #[cfg(doctest)]

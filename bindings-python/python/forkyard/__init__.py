@@ -9,6 +9,7 @@ from ._async_ports import AsyncForward, AsyncPorts, AsyncTunnel
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
+from ._async_watch import AsyncWatch
 from ._errors import (
     AlreadyExists,
     CallCancelled,
@@ -63,11 +64,14 @@ from ._sync_ports import Forward, Ports, Tunnel
 from ._sync_process import Process
 from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
+from ._sync_watch import Watch
 from ._types import (
     Capacity,
     CommandResult,
     CreatedKey,
     ExitStatus,
+    FileEvent,
+    FileEventKind,
     FileInfo,
     FileKind,
     ImageInfo,
@@ -96,6 +100,7 @@ __all__ = [
     "AsyncSandboxClient",
     "AsyncSandboxListing",
     "AsyncTunnel",
+    "AsyncWatch",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -107,6 +112,8 @@ __all__ = [
     "DeadlineExceeded",
     "ExitStatus",
     "FailedPrecondition",
+    "FileEvent",
+    "FileEventKind",
     "FileInfo",
     "FileKind",
     "FileNotFound",
@@ -166,6 +173,7 @@ __all__ = [
     "Tunnel",
     "Unauthenticated",
     "Unavailable",
+    "Watch",
     "WhenFull",
     "swarm",
     "swarm_sync",

@@ -18,6 +18,7 @@ from ._async_client import AsyncSandboxClient
 from ._async_ports import AsyncPorts
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
+from ._async_watch import AsyncWatch
 from ._creation import Creation  # sync:
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
@@ -629,6 +630,20 @@ class AsyncSandbox:
             ForkyardError: The message names the file that could not be read or written.
         """
         return tree_summary(load(await self._native.download_dir(raw_path(remote), str(local), on_progress)))
+
+    async def watch(self, path: Path, *, recursive: bool = True) -> AsyncWatch:
+        """Watches a folder, from its return on. The machine is not idle meanwhile.
+
+        Args:
+            path: The folder.
+            recursive: Whether all below it is watched too: up to 8,192 folders, links not followed.
+
+        Raises:
+            NotFound: There is no such folder.
+            FailedPrecondition: It has more folders than can be watched.
+            NoCapacity: 64 folders of the machine are watched already.
+        """
+        return AsyncWatch(await self._native.watch_files(raw_path(path), recursive))
 
     async def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

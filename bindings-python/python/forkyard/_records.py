@@ -20,6 +20,8 @@ from ._types import (
     Capacity,
     CreatedKey,
     ExitStatus,
+    FileEvent,
+    FileEventKind,
     FileInfo,
     FileKind,
     ImageInfo,
@@ -162,6 +164,16 @@ def file_info(value: dict[str, Any]) -> FileInfo:
 def listening_port(value: dict[str, Any]) -> ListeningPort:
     """A port that something listens on."""
     return ListeningPort(port=value["port"], loopback_only=value["loopback_only"])
+
+
+def file_event(value: dict[str, Any]) -> FileEvent:
+    """One thing that happened."""
+    return FileEvent(
+        kind=FileEventKind(value["kind"]),
+        path=value["path"],
+        moved_from=value.get("from"),
+        is_dir=value.get("is_dir", False),
+    )
 
 
 def tree_summary(value: dict[str, Any]) -> TreeSummary:

@@ -17,6 +17,7 @@ from ._sync_client import SandboxClient
 from ._sync_ports import Ports
 from ._sync_process import Process
 from ._sync_pty import Pty
+from ._sync_watch import Watch
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -625,6 +626,20 @@ class Sandbox:
             ForkyardError: The message names the file that could not be read or written.
         """
         return tree_summary(load(self._native.download_dir(raw_path(remote), str(local), on_progress).wait()))
+
+    def watch(self, path: Path, *, recursive: bool = True) -> Watch:
+        """Watches a folder, from its return on. The machine is not idle meanwhile.
+
+        Args:
+            path: The folder.
+            recursive: Whether all below it is watched too: up to 8,192 folders, links not followed.
+
+        Raises:
+            NotFound: There is no such folder.
+            FailedPrecondition: It has more folders than can be watched.
+            NoCapacity: 64 folders of the machine are watched already.
+        """
+        return Watch(self._native.watch_files(raw_path(path), recursive).wait())
 
     def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

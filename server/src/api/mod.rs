@@ -109,6 +109,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(files::stat))
         .routes(routes!(files::list))
         .routes(routes!(folders::read, folders::write))
+        .routes(routes!(folders::watch))
         .routes(routes!(files::make_dir))
         .routes(routes!(files::move_file))
 }
