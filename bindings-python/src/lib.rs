@@ -3,6 +3,7 @@
 mod call;
 mod client;
 mod error;
+mod feed;
 mod fork_guard;
 mod listing;
 mod ports;
@@ -11,7 +12,6 @@ mod sandbox;
 mod swarm;
 mod value;
 mod waiter;
-mod watch;
 
 /// The native module.
 #[pyo3::pymodule]
@@ -20,6 +20,8 @@ mod _native {
     use crate::call::Call;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::feed::Feed;
     #[pymodule_export]
     use crate::listing::Listing;
     #[pymodule_export]
@@ -30,8 +32,6 @@ mod _native {
     use crate::sandbox::Sandbox;
     #[pymodule_export]
     use crate::swarm::SwarmPlan;
-    #[pymodule_export]
-    use crate::watch::Watch;
 
     /// Waits up to two seconds until what interrupted calls left behind is cleaned up; for the interpreter's end.
     #[pyo3::pyfunction]

@@ -7,12 +7,12 @@ use forkyard::{Command, OnProgress};
 use pyo3::prelude::*;
 
 use crate::call::Call;
-use crate::client::seconds;
+use crate::client::{seconds, wait_secs};
 use crate::error::{invalid, to_py_err};
+use crate::feed::{Feed, Source};
 use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
-use crate::watch::Watch;
 
 /// A machine.
 #[pyclass(module = "forkyard._native", frozen)]
@@ -178,10 +178,18 @@ impl Sandbox {
 
     /// The events after a cursor, and the cursor to go on with, as a list of the two.
     fn network_events(&self, py: Python<'_>, cursor: Option<String>, wait: f64) -> PyResult<Call> {
-        let wait = Duration::try_from_secs_f64(wait)
-            .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {wait}")))?;
-        let sandbox = self.sandbox.clone();
+        let (sandbox, wait) = (self.sandbox.clone(), wait_secs(py, wait)?);
         Ok(Call::new(async move { Json::new(&sandbox.network_events(cursor.as_deref(), wait).await?) }))
+    }
+
+    /// The events after a cursor, and the cursor to go on with, as JSON.
+    fn events(&self, py: Python<'_>, cursor: Option<String>, wait: f64) -> PyResult<Call> {
+        let (sandbox, wait) = (self.sandbox.clone(), wait_secs(py, wait)?);
+        Ok(Call::new(async move { Json::new(&sandbox.events(cursor.as_deref(), wait).await?) }))
+    }
+
+    fn follow_events(&self, cursor: Option<String>) -> Feed {
+        Feed::new(Source::Sandbox(self.sandbox.follow_events(cursor)))
     }
 
     fn ports(&self) -> Call {
@@ -279,7 +287,7 @@ impl Sandbox {
     fn watch_files(&self, path: Vec<u8>, recursive: bool) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move {
-            sandbox.files().watch(path, recursive).await.map(|watch| Object(Watch::new(watch)))
+            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::new(Source::Folder(watch))))
         })
     }
 

@@ -34,6 +34,7 @@
 
 mod client;
 mod error;
+mod events;
 mod files;
 mod folder;
 mod http;
@@ -58,6 +59,7 @@ pub use client::{
     SandboxInfo, SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
+pub use events::{EventStream, SandboxEvent, SandboxEventKind, SandboxEvents};
 pub use files::{FileKind, FileStat, Files};
 pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;

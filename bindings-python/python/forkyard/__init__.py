@@ -4,6 +4,7 @@ import atexit as _atexit
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_events import AsyncEventStream
 from ._async_listing import AsyncSandboxListing
 from ._async_ports import AsyncForward, AsyncPorts, AsyncTunnel
 from ._async_process import AsyncProcess
@@ -39,6 +40,7 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._event_types import SandboxEvent, SandboxEventKind, SandboxEvents
 from ._network_types import (
     NetworkCounters,
     NetworkEvent,
@@ -59,6 +61,7 @@ from ._swarm import (
     swarm_sync,
 )
 from ._sync_client import SandboxClient
+from ._sync_events import EventStream
 from ._sync_listing import SandboxListing
 from ._sync_ports import Forward, Ports, Tunnel
 from ._sync_process import Process
@@ -92,6 +95,7 @@ from ._types import (
 
 __all__ = [
     "AlreadyExists",
+    "AsyncEventStream",
     "AsyncForward",
     "AsyncPorts",
     "AsyncProcess",
@@ -110,6 +114,7 @@ __all__ = [
     "ConnectionFailed",
     "CreatedKey",
     "DeadlineExceeded",
+    "EventStream",
     "ExitStatus",
     "FailedPrecondition",
     "FileEvent",
@@ -154,6 +159,9 @@ __all__ = [
     "RetentionPolicy",
     "Sandbox",
     "SandboxClient",
+    "SandboxEvent",
+    "SandboxEventKind",
+    "SandboxEvents",
     "SandboxInfo",
     "SandboxListing",
     "SandboxLost",

@@ -17,7 +17,7 @@ class AsyncWatch:
     known, so watch again and look.
     """
 
-    def __init__(self, native: _native.Watch) -> None:
+    def __init__(self, native: _native.Feed) -> None:
         self._native = native
 
     async def __aenter__(self) -> AsyncWatch:

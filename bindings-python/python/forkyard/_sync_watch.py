@@ -18,7 +18,7 @@ class Watch:
     known, so watch again and look.
     """
 
-    def __init__(self, native: _native.Watch) -> None:
+    def __init__(self, native: _native.Feed) -> None:
         self._native = native
 
     def __enter__(self) -> Watch:

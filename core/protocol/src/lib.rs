@@ -41,6 +41,7 @@
 mod agent;
 mod envelope;
 mod error;
+mod event;
 mod file;
 mod id;
 mod image;
@@ -68,6 +69,7 @@ pub use envelope::{
     Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,
 };
 pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
+pub use event::{SandboxEvent, SandboxEventKind, SandboxEventList};
 pub use file::{
     DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, MAX_SKIPPED_PATHS,
     PathError, RawPath, TreeSummary,

@@ -9,7 +9,8 @@ use crate::{
     ExtendTimeout, FileEvent, FileList, FileStat, ForkSandbox, GuestConfig, GuestFiles, GuestHealth, Health,
     ImageList, KeyList, MissingFiles, NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, PortList,
     Preview, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox,
-    SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply, TreeSummary,
+    SandboxEventList, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    TreeSummary,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -52,6 +53,7 @@ fn schema_now() -> serde_json::Value {
         RestoreSandbox,
         RetentionPolicy,
         Sandbox,
+        SandboxEventList,
         SandboxList,
         SandboxPage,
         ServerInfo,

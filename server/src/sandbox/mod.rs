@@ -3,6 +3,9 @@
 mod activity;
 mod admission;
 mod checkpoint;
+#[cfg(test)]
+mod event_tests;
+mod history;
 mod keeper;
 mod life;
 mod line;
