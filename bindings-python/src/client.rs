@@ -185,3 +185,9 @@ pub fn seconds(py: Python<'_>, name: &str, value: f64) -> PyResult<Duration> {
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| invalid(py, format!("{name} must be a number of seconds above 0, not {value}")))
 }
+
+/// How long to wait, where not to wait is allowed too.
+pub fn wait_secs(py: Python<'_>, value: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {value}")))
+}

@@ -3,6 +3,7 @@
 mod call;
 mod client;
 mod error;
+mod feed;
 mod fork_guard;
 mod listing;
 mod ports;
@@ -19,6 +20,8 @@ mod _native {
     use crate::call::Call;
     #[pymodule_export]
     use crate::client::Client;
+    #[pymodule_export]
+    use crate::feed::Feed;
     #[pymodule_export]
     use crate::listing::Listing;
     #[pymodule_export]

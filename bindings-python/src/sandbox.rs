@@ -7,8 +7,9 @@ use forkyard::{Command, OnProgress};
 use pyo3::prelude::*;
 
 use crate::call::Call;
-use crate::client::seconds;
+use crate::client::{seconds, wait_secs};
 use crate::error::{invalid, to_py_err};
+use crate::feed::{Feed, Source};
 use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
@@ -182,10 +183,18 @@ impl Sandbox {
 
     /// The events after a cursor, and the cursor to go on with, as a list of the two.
     fn network_events(&self, py: Python<'_>, cursor: Option<String>, wait: f64) -> PyResult<Call> {
-        let wait = Duration::try_from_secs_f64(wait)
-            .map_err(|_| invalid(py, format!("wait must be a number of seconds of 0 or more, not {wait}")))?;
-        let sandbox = self.sandbox.clone();
+        let (sandbox, wait) = (self.sandbox.clone(), wait_secs(py, wait)?);
         Ok(Call::new(async move { Json::new(&sandbox.network_events(cursor.as_deref(), wait).await?) }))
+    }
+
+    /// The events after a cursor, and the cursor to go on with, as JSON.
+    fn events(&self, py: Python<'_>, cursor: Option<String>, wait: f64) -> PyResult<Call> {
+        let (sandbox, wait) = (self.sandbox.clone(), wait_secs(py, wait)?);
+        Ok(Call::new(async move { Json::new(&sandbox.events(cursor.as_deref(), wait).await?) }))
+    }
+
+    fn follow_events(&self, cursor: Option<String>) -> Feed {
+        Feed::new(Source::Sandbox(self.sandbox.follow_events(cursor)))
     }
 
     fn ports(&self) -> Call {
@@ -278,6 +287,13 @@ impl Sandbox {
         let sandbox = self.sandbox.clone();
         let on_progress = on_progress.map(progress);
         Call::new(async move { Json::new(&sandbox.files().download_dir(remote, local, on_progress).await?) })
+    }
+
+    fn watch_files(&self, path: Vec<u8>, recursive: bool) -> Call {
+        let sandbox = self.sandbox.clone();
+        Call::new(async move {
+            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::new(Source::Folder(watch))))
+        })
     }
 
     fn list_files(&self, path: Vec<u8>) -> Call {

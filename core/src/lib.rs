@@ -34,6 +34,7 @@
 
 mod client;
 mod error;
+mod events;
 mod files;
 mod folder;
 mod http;
@@ -52,12 +53,14 @@ mod snapshot;
 mod swarm;
 mod transfer;
 mod tunnel;
+mod watch;
 
 pub use client::{
     Capacity, Client, ClientBuilder, CreateKey, CreateSandbox, CreatedKey, ImageInfo, KeyInfo, KeyScope,
     SandboxInfo, SandboxPage, SandboxStatus, ServerInfo, Stage,
 };
 pub use error::{Error, ErrorCode, Resource, Result};
+pub use events::{EventStream, SandboxEvent, SandboxEventKind, SandboxEvents};
 pub use files::{FileKind, FileStat, Files};
 pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;
@@ -83,6 +86,7 @@ pub use swarm::{
 };
 pub use transfer::OnProgress;
 pub use tunnel::{SharedTunnel, Tunnel};
+pub use watch::{FileEvent, FileEventKind, Watch};
 
 /// The snippets of the how-to, run like those above.
 #[cfg(doctest)]

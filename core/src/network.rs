@@ -6,14 +6,11 @@ pub use forkyard_protocol::{
     NetworkProtocol, NetworkVerdict,
 };
 use http::Method;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::Result;
+use crate::events::news_path;
 use crate::http::Request;
 use crate::sandbox::Sandbox;
-
-/// Longest time that the server lets one call wait for news.
-const MAX_WAIT: Duration = Duration::from_mins(1);
 
 impl Sandbox {
     /// What the machine may reach, and what went through.
@@ -37,12 +34,7 @@ impl Sandbox {
         cursor: Option<&str>,
         wait: Duration,
     ) -> Result<(Vec<NetworkEvent>, Option<String>)> {
-        // What is said in time must also arrive in time.
-        let wait = wait.min(MAX_WAIT).min(self.client.inner.timeout / 2).as_millis();
-        let mut path = self.path(&format!("/network/events?wait_ms={wait}"));
-        if let Some(cursor) = cursor {
-            path.extend(["&cursor=", &utf8_percent_encode(cursor, NON_ALPHANUMERIC).to_string()]);
-        }
+        let path = news_path(&self.client, &self.path("/network/events"), cursor, wait);
         let list: NetworkEventList = self.client.get_json(&path).await?;
         Ok((list.events, list.next_cursor))
     }

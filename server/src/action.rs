@@ -6,8 +6,9 @@ use std::time::Duration;
 use forkyard_protocol::{
     Capacity, CreateKey, CreateSandbox, CreateSnapshot, CreatedKey, ErrorBody, ErrorCode, ExtendTimeout,
     ForkSandbox, ImageList, KeyId, KeyInfo, KeyList, NetworkEventList, NetworkInfo, NetworkPolicy, Pool,
-    PoolId, PoolList, PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxId, SandboxList,
-    SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList, Stage,
+    PoolId, PoolList, PoolSpec, ProjectId, RestoreSandbox, RetentionPolicy, Sandbox, SandboxEventList,
+    SandboxId, SandboxList, SandboxPage, SandboxStatus, ServerInfo, Snapshot, SnapshotId, SnapshotList,
+    Stage,
 };
 use http::Response;
 use hyper::body::Incoming;
@@ -36,6 +37,8 @@ pub enum Action {
     GetSandbox(SandboxId, Duration, Option<Stage>),
     /// Lists machines.
     ListSandboxes(ListFilter),
+    /// Lists what happened to a machine after a cursor, waiting at most so long for news.
+    SandboxEvents(SandboxId, Option<String>, Duration),
     /// Ends a machine.
     TerminateSandbox(SandboxId),
     /// Freezes a machine; waits until the snapshot is on disk if so asked.
@@ -140,6 +143,8 @@ pub enum Reply {
     Network(Box<NetworkInfo>),
     /// What happened on it.
     NetworkEvents(NetworkEventList),
+    /// What happened to a machine.
+    SandboxEvents(SandboxEventList),
     /// The guest's answer.
     Guest(GuestReply),
     /// Images.
@@ -197,6 +202,7 @@ impl Service {
             Action::ListSandboxes(filter) => {
                 Ok(Reply::Sandboxes(self.sandboxes.registry().list(&caller.project, &filter)))
             }
+            Action::SandboxEvents(id, cursor, wait) => self.events(&caller.project, &id, cursor, wait).await,
             Action::TerminateSandbox(id) => {
                 Ok(Reply::Sandbox(Box::new(self.sandboxes.terminate(&caller.project, &id).await?)))
             }
@@ -276,6 +282,17 @@ impl Service {
                 Ok(Reply::Done)
             }
         }
+    }
+
+    async fn events(
+        &self,
+        project: &ProjectId,
+        id: &SandboxId,
+        cursor: Option<String>,
+        wait: Duration,
+    ) -> Result<Reply, ErrorBody> {
+        let events = self.sandboxes.events(project, id, cursor.as_deref(), wait).await?;
+        Ok(Reply::SandboxEvents(events))
     }
 
     async fn call_network(

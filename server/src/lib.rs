@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod doctor;
+pub mod event;
 pub mod guest;
 pub mod host;
 pub mod http_server;

@@ -4,11 +4,13 @@ import atexit as _atexit
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_events import AsyncEventStream
 from ._async_listing import AsyncSandboxListing
 from ._async_ports import AsyncForward, AsyncPorts, AsyncTunnel
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
 from ._async_sandbox import AsyncSandbox
+from ._async_watch import AsyncWatch
 from ._errors import (
     AlreadyExists,
     CallCancelled,
@@ -38,6 +40,7 @@ from ._errors import (
     Unauthenticated,
     Unavailable,
 )
+from ._event_types import SandboxEvent, SandboxEventKind, SandboxEvents
 from ._network_types import (
     NetworkCounters,
     NetworkEvent,
@@ -58,16 +61,20 @@ from ._swarm import (
     swarm_sync,
 )
 from ._sync_client import SandboxClient
+from ._sync_events import EventStream
 from ._sync_listing import SandboxListing
 from ._sync_ports import Forward, Ports, Tunnel
 from ._sync_process import Process
 from ._sync_pty import Pty
 from ._sync_sandbox import Sandbox
+from ._sync_watch import Watch
 from ._types import (
     Capacity,
     CommandResult,
     CreatedKey,
     ExitStatus,
+    FileEvent,
+    FileEventKind,
     FileInfo,
     FileKind,
     ImageInfo,
@@ -88,6 +95,7 @@ from ._types import (
 
 __all__ = [
     "AlreadyExists",
+    "AsyncEventStream",
     "AsyncForward",
     "AsyncPorts",
     "AsyncProcess",
@@ -96,6 +104,7 @@ __all__ = [
     "AsyncSandboxClient",
     "AsyncSandboxListing",
     "AsyncTunnel",
+    "AsyncWatch",
     "CallCancelled",
     "Capacity",
     "CheckpointType",
@@ -105,8 +114,11 @@ __all__ = [
     "ConnectionFailed",
     "CreatedKey",
     "DeadlineExceeded",
+    "EventStream",
     "ExitStatus",
     "FailedPrecondition",
+    "FileEvent",
+    "FileEventKind",
     "FileInfo",
     "FileKind",
     "FileNotFound",
@@ -147,6 +159,9 @@ __all__ = [
     "RetentionPolicy",
     "Sandbox",
     "SandboxClient",
+    "SandboxEvent",
+    "SandboxEventKind",
+    "SandboxEvents",
     "SandboxInfo",
     "SandboxListing",
     "SandboxLost",
@@ -166,6 +181,7 @@ __all__ = [
     "Tunnel",
     "Unauthenticated",
     "Unavailable",
+    "Watch",
     "WhenFull",
     "swarm",
     "swarm_sync",

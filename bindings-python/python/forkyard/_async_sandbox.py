@@ -15,10 +15,13 @@ from types import TracebackType
 
 from . import _native
 from ._async_client import AsyncSandboxClient
+from ._async_events import AsyncEventStream
 from ._async_ports import AsyncPorts
 from ._async_process import AsyncProcess
 from ._async_pty import AsyncPty
+from ._async_watch import AsyncWatch
 from ._creation import Creation  # sync:
+from ._event_types import SandboxEvents
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -26,6 +29,7 @@ from ._records import (
     network_events,
     network_info,
     process_info,
+    sandbox_events,
     sandbox_info,
     snapshot_info,
     tree_summary,
@@ -344,6 +348,30 @@ class AsyncSandbox:
         """
         return network_events(load(await self._native.network_events(cursor, wait)))
 
+    async def events(self, cursor: str | None = None, *, wait: float = 0) -> SandboxEvents:
+        """What happened to the machine from its making to its end, oldest first: all that is kept, or what came after.
+
+        The newest 200 events of its life are kept, also when the server is started anew, and the newest 1,000 of its
+        network, in the server's memory.
+
+        Args:
+            cursor: Only what came after the events that had it (`SandboxEvents.cursor`).
+            wait: Seconds to wait for the next event where there is none yet, at most 60 and half of the client's
+                time-out.
+
+        Raises:
+            InvalidArgument: The cursor is none.
+        """
+        return sandbox_events(load(await self._native.events(cursor, wait)))
+
+    def follow_events(self, cursor: str | None = None) -> AsyncEventStream:
+        """The machine's events as they happen, until its end, from the oldest that is kept.
+
+        Args:
+            cursor: Only what came after the events that had it (`SandboxEvents.cursor`).
+        """
+        return AsyncEventStream(self._native.follow_events(cursor))
+
     async def suspend(self) -> SandboxInfo:
         """Puts the machine on disk: it holds no memory and no processor until it is resumed.
 
@@ -630,6 +658,20 @@ class AsyncSandbox:
             ForkyardError: The message names the file that could not be read or written.
         """
         return tree_summary(load(await self._native.download_dir(raw_path(remote), str(local), on_progress)))
+
+    async def watch(self, path: Path, *, recursive: bool = True) -> AsyncWatch:
+        """Watches a folder, from its return on. The machine is not idle meanwhile.
+
+        Args:
+            path: The folder.
+            recursive: Whether all below it is watched too: up to 8,192 folders, links not followed.
+
+        Raises:
+            NotFound: There is no such folder.
+            FailedPrecondition: It has more folders than can be watched.
+            NoCapacity: 64 folders of the machine are watched already.
+        """
+        return AsyncWatch(await self._native.watch_files(raw_path(path), recursive))
 
     async def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

@@ -6,6 +6,7 @@ import base64
 import json
 from typing import Any
 
+from ._event_types import SandboxEvent, SandboxEventKind, SandboxEvents
 from ._network_types import (
     NetworkCounters,
     NetworkEvent,
@@ -20,6 +21,8 @@ from ._types import (
     Capacity,
     CreatedKey,
     ExitStatus,
+    FileEvent,
+    FileEventKind,
     FileInfo,
     FileKind,
     ImageInfo,
@@ -164,6 +167,16 @@ def listening_port(value: dict[str, Any]) -> ListeningPort:
     return ListeningPort(port=value["port"], loopback_only=value["loopback_only"])
 
 
+def file_event(value: dict[str, Any]) -> FileEvent:
+    """One thing that happened."""
+    return FileEvent(
+        kind=FileEventKind(value["kind"]),
+        path=value["path"],
+        moved_from=value.get("from"),
+        is_dir=value.get("is_dir", False),
+    )
+
+
 def tree_summary(value: dict[str, Any]) -> TreeSummary:
     """What a folder consists of."""
     return TreeSummary(
@@ -234,6 +247,25 @@ def network_events(value: list[Any]) -> NetworkEvents:
     """What happened on a machine's network, and the cursor to go on with."""
     events, cursor = value
     return NetworkEvents([_network_event(event) for event in events], cursor)
+
+
+def sandbox_events(value: dict[str, Any]) -> SandboxEvents:
+    """What happened to a machine, and the cursor to go on with."""
+    return SandboxEvents([sandbox_event(event) for event in value["events"]], value["cursor"], value["ended"])
+
+
+def sandbox_event(value: dict[str, Any]) -> SandboxEvent:
+    """One thing that happened to a machine."""
+    network = value.get("network")
+    return SandboxEvent(
+        at=value["at_ms"] / 1000,
+        kind=SandboxEventKind(value["kind"]),
+        reason=value.get("reason"),
+        snapshot_id=value.get("snapshot_id"),
+        forked_from=value.get("forked_from"),
+        forks=value.get("forks", []),
+        network=None if network is None else _network_event(network),
+    )
 
 
 def _network_event(value: dict[str, Any]) -> NetworkEvent:

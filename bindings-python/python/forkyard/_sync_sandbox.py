@@ -14,9 +14,12 @@ from types import TracebackType
 
 from . import _native
 from ._sync_client import SandboxClient
+from ._sync_events import EventStream
 from ._sync_ports import Ports
 from ._sync_process import Process
 from ._sync_pty import Pty
+from ._sync_watch import Watch
+from ._event_types import SandboxEvents
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -24,6 +27,7 @@ from ._records import (
     network_events,
     network_info,
     process_info,
+    sandbox_events,
     sandbox_info,
     snapshot_info,
     tree_summary,
@@ -342,6 +346,30 @@ class Sandbox:
         """
         return network_events(load(self._native.network_events(cursor, wait).wait()))
 
+    def events(self, cursor: str | None = None, *, wait: float = 0) -> SandboxEvents:
+        """What happened to the machine from its making to its end, oldest first: all that is kept, or what came after.
+
+        The newest 200 events of its life are kept, also when the server is started anew, and the newest 1,000 of its
+        network, in the server's memory.
+
+        Args:
+            cursor: Only what came after the events that had it (`SandboxEvents.cursor`).
+            wait: Seconds to wait for the next event where there is none yet, at most 60 and half of the client's
+                time-out.
+
+        Raises:
+            InvalidArgument: The cursor is none.
+        """
+        return sandbox_events(load(self._native.events(cursor, wait).wait()))
+
+    def follow_events(self, cursor: str | None = None) -> EventStream:
+        """The machine's events as they happen, until its end, from the oldest that is kept.
+
+        Args:
+            cursor: Only what came after the events that had it (`SandboxEvents.cursor`).
+        """
+        return EventStream(self._native.follow_events(cursor))
+
     def suspend(self) -> SandboxInfo:
         """Puts the machine on disk: it holds no memory and no processor until it is resumed.
 
@@ -626,6 +654,20 @@ class Sandbox:
             ForkyardError: The message names the file that could not be read or written.
         """
         return tree_summary(load(self._native.download_dir(raw_path(remote), str(local), on_progress).wait()))
+
+    def watch(self, path: Path, *, recursive: bool = True) -> Watch:
+        """Watches a folder, from its return on. The machine is not idle meanwhile.
+
+        Args:
+            path: The folder.
+            recursive: Whether all below it is watched too: up to 8,192 folders, links not followed.
+
+        Raises:
+            NotFound: There is no such folder.
+            FailedPrecondition: It has more folders than can be watched.
+            NoCapacity: 64 folders of the machine are watched already.
+        """
+        return Watch(self._native.watch_files(raw_path(path), recursive).wait())
 
     def list_files(self, path: Path) -> list[FileInfo]:
         """A folder's entries, by name."""

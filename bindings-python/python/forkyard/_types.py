@@ -205,6 +205,40 @@ class FileInfo:
         return self.kind is FileKind.DIRECTORY
 
 
+class FileEventKind(str, Enum):
+    """What happened to a file or folder."""
+
+    CREATED = "created"
+    """It is there now: made, or moved in from elsewhere."""
+    MODIFIED = "modified"
+    """Its contents changed."""
+    ATTRIBUTES = "attributes"
+    """Its permissions, owner or times changed."""
+    MOVED = "moved"
+    """It has another name now."""
+    REMOVED = "removed"
+    """It is gone: deleted, or moved out."""
+    OVERFLOW = "overflow"
+    """More happened than was kept, or than can be watched: whoever needs to know looks again."""
+
+
+@dataclass(frozen=True)
+class FileEvent:
+    """One thing that happened below a watched folder.
+
+    Attributes:
+        kind: What happened.
+        path: To what: an absolute path, with U+FFFD in place of what is not UTF-8.
+        moved_from: The path before, of what was moved.
+        is_dir: Whether it is a folder.
+    """
+
+    kind: FileEventKind
+    path: str
+    moved_from: str | None
+    is_dir: bool
+
+
 @dataclass(frozen=True)
 class ListeningPort:
     """A TCP port that something in a machine listens on.

@@ -25,6 +25,7 @@
 //! | `POST /files/move?from=P&to=P[&overwrite=true]` | → [`FileStat`] of the target |
 //! | `GET /files/tree?path=P` | → a folder as a tar stream, its last entry a [`TreeSummary`] or an [`ErrorBody`] in a global header |
 //! | `PUT /files/tree?path=P[&user=U][&parents=true]` | a tar stream → [`TreeSummary`]; over what has the same names, nothing is removed |
+//! | `GET /files/watch?path=P[&recursive=true]` | → stream of [`FileEvent`]s, a line of JSON each; it ends with the folder |
 //! | `GET /ports` | → [`PortList`] |
 //! | `GET /tunnels/{port}[?wait_ms=N]` | → 204 once something listens there, waiting at most `wait_ms` (at most 60,000) |
 //! | `POST /tunnels/{port}[?wait_ms=N]` | raw bytes to the port → raw bytes from it, both at once |
@@ -40,6 +41,7 @@
 mod agent;
 mod envelope;
 mod error;
+mod event;
 mod file;
 mod id;
 mod image;
@@ -57,6 +59,7 @@ mod schema;
 mod server;
 mod snapshot;
 mod timeout;
+mod watch;
 
 pub use agent::{
     ECHO_LEN, GuestConfig, GuestFile, GuestFiles, GuestHealth, MissingFiles, PREAMBLE_LEN, PREAMBLE_MAGIC,
@@ -66,6 +69,7 @@ pub use envelope::{
     Decoder, ENVELOPE_HEADER_LEN, Envelope, EnvelopeError, Frame, MAX_ENVELOPE_LEN, encode_envelope,
 };
 pub use error::{ErrorBody, ErrorCode, ErrorReply, Resource};
+pub use event::{SandboxEvent, SandboxEventKind, SandboxEventList};
 pub use file::{
     DEFAULT_LIST_LIMIT, FileKind, FileList, FileStat, MAX_LIST_LIMIT, MAX_PATH_LEN, MAX_SKIPPED_PATHS,
     PathError, RawPath, TreeSummary,
@@ -101,6 +105,7 @@ pub use snapshot::{
     SnapshotList, SnapshotStatus,
 };
 pub use timeout::ExtendTimeout;
+pub use watch::{EVENTS_MEDIA_TYPE, FileEvent, FileEventKind, MAX_EVENT_LEN, MAX_WATCHED_FOLDERS};
 
 /// Largest JSON body that server and agent accept, in bytes.
 pub const MAX_JSON_BODY: usize = 1024 * 1024;

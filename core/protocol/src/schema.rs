@@ -6,10 +6,11 @@ use schemars::SchemaGenerator;
 
 use crate::{
     Capacity, CreateKey, CreatePreview, CreateSandbox, CreateSnapshot, CreatedKey, ErrorReply, ExitStatus,
-    ExtendTimeout, FileList, FileStat, ForkSandbox, GuestConfig, GuestFiles, GuestHealth, Health, ImageList,
-    KeyList, MissingFiles, NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, PortList, Preview,
-    ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox, SandboxList,
-    SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply, TreeSummary,
+    ExtendTimeout, FileEvent, FileList, FileStat, ForkSandbox, GuestConfig, GuestFiles, GuestHealth, Health,
+    ImageList, KeyList, MissingFiles, NetworkEventList, NetworkInfo, Pool, PoolList, PoolSpec, PortList,
+    Preview, ProcessInfo, ProcessList, ProcessSpec, PtySize, RestoreSandbox, RetentionPolicy, Sandbox,
+    SandboxEventList, SandboxList, SandboxPage, ServerInfo, SignalRequest, SnapshotList, StdinReply,
+    TreeSummary,
 };
 
 fn schema_now() -> serde_json::Value {
@@ -26,6 +27,7 @@ fn schema_now() -> serde_json::Value {
         ErrorReply,
         ExitStatus,
         ExtendTimeout,
+        FileEvent,
         FileList,
         FileStat,
         ForkSandbox,
@@ -51,6 +53,7 @@ fn schema_now() -> serde_json::Value {
         RestoreSandbox,
         RetentionPolicy,
         Sandbox,
+        SandboxEventList,
         SandboxList,
         SandboxPage,
         ServerInfo,

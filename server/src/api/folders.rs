@@ -2,7 +2,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use forkyard_protocol::{KeyInfo, SandboxId, TreeSummary};
+use forkyard_protocol::{FileEvent, KeyInfo, SandboxId, TreeSummary};
 
 use super::files::options;
 use super::openapi::Binary;
@@ -55,5 +55,26 @@ pub async fn write(
 ) -> ApiResult {
     let query = query(&uri, &["path", "user", "parents"])?;
     let call = GuestCall::WriteTree(query.path("path")?, options(&query)?, stream(body));
+    api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
+}
+
+/// Watches a folder: streams what happens to what is in it, from the answer on, each event a line of JSON. An empty line says that
+/// the stream lives. It ends with the folder itself. Up to 8,192 folders, and 64 watches in a machine at once.
+#[utoipa::path(
+    get,
+    path = "/sandboxes/{id}/files/watch",
+    tag = "files",
+    operation_id = "watch",
+    params(("id" = SandboxId, Path, description = "The machine"), ("path" = String, Query, description = "Absolute path, percent-encoded; any bytes but NUL, no `..`"), ("recursive" = Option<bool>, Query, description = "With all below it")),
+    responses((status = 200, description = "Events, a line each", body = FileEvent, content_type = "application/x-ndjson")),
+)]
+pub async fn watch(
+    State(api): State<Api>,
+    Extension(caller): Extension<KeyInfo>,
+    Path(id): Path<String>,
+    uri: Uri,
+) -> ApiResult {
+    let query = query(&uri, &["path", "recursive"])?;
+    let call = GuestCall::WatchFiles(query.path("path")?, query.flag("recursive")?);
     api.perform(&caller, Action::Guest(sandbox_id(&id)?, call)).await
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod error;
+mod events;
 mod files;
 mod folders;
 mod keys;
@@ -83,6 +84,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(keys::revoke))
         .routes(routes!(sandboxes::list, sandboxes::create))
         .routes(routes!(sandboxes::get, sandboxes::terminate))
+        .routes(routes!(events::list))
         .routes(routes!(timeout::extend_timeout))
         .routes(routes!(snapshots::create))
         .routes(routes!(snapshots::fork))
@@ -109,6 +111,7 @@ fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(files::stat))
         .routes(routes!(files::list))
         .routes(routes!(folders::read, folders::write))
+        .routes(routes!(folders::watch))
         .routes(routes!(files::make_dir))
         .routes(routes!(files::move_file))
 }
@@ -157,6 +160,7 @@ fn respond(reply: Reply) -> Response {
         Reply::Pool(pool) => Json(pool).into_response(),
         Reply::Pools(pools) => Json(pools).into_response(),
         Reply::Network(network) => Json(network).into_response(),
+        Reply::SandboxEvents(events) => Json(events).into_response(),
         Reply::NetworkEvents(events) => Json(events).into_response(),
         Reply::Images(images) => Json(images).into_response(),
         Reply::Server(server) => Json(server).into_response(),

@@ -52,7 +52,7 @@ pub async fn set(
     get,
     path = "/sandboxes/{id}/network/events",
     tag = "network",
-    params(("id" = SandboxId, Path, description = "The machine"), ("cursor" = Option<String>, Query, description = "Only what came after the events that this came with; one of another server's lifetime counts as none"), ("wait_ms" = Option<u64>, Query, description = "Where there is nothing yet, wait for it at most so long; at most 60,000; default: 0")),
+    params(("id" = SandboxId, Path, description = "The machine"), ("cursor" = Option<String>, Query, description = "Only what came after the events that this came with"), ("wait_ms" = Option<u64>, Query, description = "Where there is nothing yet, wait for it at most so long; at most 60,000; default: 0")),
     responses((status = 200, body = NetworkEventList, description = "The newest 1,000 at most")),
 )]
 pub async fn events(

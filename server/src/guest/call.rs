@@ -38,6 +38,8 @@ pub enum GuestCall {
     StatFile(RawPath, bool),
     /// One page of a folder.
     ListFiles(RawPath, u64, Option<String>),
+    /// Streams what happens in a folder and, if so asked, in all below it.
+    WatchFiles(RawPath, bool),
     /// Streams a folder.
     ReadTree(RawPath),
     /// Unpacks a stream into a folder.
@@ -117,6 +119,9 @@ impl GuestCall {
             Self::ListFiles(path, limit, cursor) => {
                 let cursor = cursor.map(|cursor| format!("&cursor={}", encode(&cursor))).unwrap_or_default();
                 (Method::GET, format!("/files/list?path={}&limit={limit}{cursor}", path.encode()), none())
+            }
+            Self::WatchFiles(path, recursive) => {
+                (Method::GET, format!("/files/watch?path={}&recursive={recursive}", path.encode()), none())
             }
             Self::ReadTree(path) => (Method::GET, format!("/files/tree?path={}", path.encode()), none()),
             Self::WriteTree(path, options, body) => {

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use forkyard_gateway::control::{FromGateway, ToGateway};
 use forkyard_protocol::{
-    ErrorBody, ErrorCode, NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo,
-    NetworkLink, NetworkPolicy,
+    ErrorBody, ErrorCode, NetworkCounters, NetworkEvent, NetworkEventKind, NetworkInfo, NetworkLink,
+    NetworkPolicy,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::ledger::{Ledger, is_cursor};
+use super::ledger::Ledger;
 use super::way::{Gateway, PATIENCE, Way};
 use crate::clock::now_ms;
+use crate::event::Events;
 
 /// How long a machine is without a gateway after one died, at first and at most; each death within [`STEADY`] doubles it.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
@@ -35,11 +36,10 @@ enum Order {
     Count(oneshot::Sender<()>),
 }
 
-/// A machine's network: what happened on it, and the task that keeps its gateway, if it has one.
+/// A machine's network: what went through it, and the task that keeps its gateway, if it has one.
 pub struct Network {
     ledger: Arc<Mutex<Ledger>>,
-    /// How many events there were.
-    noted: watch::Sender<u64>,
+    events: Arc<Events>,
     task: Mutex<Option<Task>>,
 }
 
@@ -49,14 +49,12 @@ struct Task {
     ended: tokio::task::JoinHandle<()>,
 }
 
-impl Default for Network {
-    fn default() -> Self {
-        let ledger = Arc::new(Mutex::new(Ledger::new(now_ms())));
-        Self { ledger, noted: watch::Sender::new(0), task: Mutex::new(None) }
-    }
-}
-
 impl Network {
+    /// None yet; what will happen on it is noted there.
+    pub fn new(events: Arc<Events>) -> Self {
+        Self { ledger: Arc::default(), events, task: Mutex::new(None) }
+    }
+
     /// Has a gateway serve a machine from now on. What the guest sends from here on waits for it, so nobody else need.
     pub async fn begin(&self, way: Way) {
         let connection = way.connect().await;
@@ -79,7 +77,8 @@ impl Network {
         self.end().await;
         let (orders, waiting) = mpsc::channel(ORDERS);
         let (stop, stopped) = oneshot::channel();
-        let keeper = Keeper { way, ledger: self.ledger.clone(), noted: self.noted.clone(), orders: waiting };
+        let keeper =
+            Keeper { way, ledger: self.ledger.clone(), events: self.events.clone(), orders: waiting };
         let ended = tokio::spawn(keeper.run(next, stopped));
         *lock(&self.task) = Some(Task { orders, stop, ended });
     }
@@ -110,27 +109,9 @@ impl Network {
         // Where nobody answers, what was known last is shown.
         drop(timeout(PATIENCE, answer).await);
         let ledger = lock(&self.ledger);
-        NetworkInfo { policy, counters: ledger.counters(), link: ledger.link }
-    }
-
-    /// The events after a cursor; where there is none yet, waits for one at most so long.
-    pub async fn events(&self, cursor: Option<&str>, wait: Duration) -> Result<NetworkEventList, ErrorBody> {
-        if let Some(cursor) = cursor.filter(|cursor| !is_cursor(cursor)) {
-            let message = format!("'{}' is no cursor: give one that events came with", cursor.escape_debug());
-            return Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
-        }
-        let mut noted = self.noted.subscribe();
-        let page = || Some(lock(&self.ledger).after(cursor)).filter(|page| !page.events.is_empty());
-        let news = async {
-            loop {
-                if let Some(page) = page() {
-                    return page;
-                }
-                // The sender lives in `self`.
-                drop(noted.changed().await);
-            }
-        };
-        Ok(timeout(wait, news).await.unwrap_or_else(|_| lock(&self.ledger).after(cursor)))
+        let mut counters = ledger.counters();
+        counters.dropped_events = counters.dropped_events.saturating_add(self.events.network_gone());
+        NetworkInfo { policy, counters, link: ledger.link }
     }
 
     async fn order(&self, order: Order) {
@@ -155,7 +136,7 @@ enum Next {
 struct Keeper {
     way: Way,
     ledger: Arc<Mutex<Ledger>>,
-    noted: watch::Sender<u64>,
+    events: Arc<Events>,
     orders: mpsc::Receiver<Order>,
 }
 
@@ -358,8 +339,7 @@ impl Keeper {
     }
 
     fn note(&self, event: NetworkEvent) {
-        lock(&self.ledger).note(event);
-        self.noted.send_modify(|noted| *noted += 1);
+        self.events.note_network(event);
     }
 
     fn count(&self, counters: NetworkCounters) {

@@ -18,7 +18,6 @@ use forkyard_protocol::NetworkPolicy;
 
 pub use self::given::{Given, given_to_guests, of_environment, reachable};
 pub use self::keeper::Network;
-pub use self::ledger::MAX_EVENTS;
 pub use self::process::sweep;
 pub use self::way::Way;
 use crate::vmm::qemu::cgroup::Cgroups;

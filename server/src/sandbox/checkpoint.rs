@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    CheckpointType, CreateSnapshot, ErrorBody, ErrorCode, ForkSandbox, KeyInfo, ProjectId, SandboxId,
-    Snapshot, SnapshotId, SnapshotStatus,
+    CheckpointType, CreateSnapshot, ErrorBody, ErrorCode, ForkSandbox, KeyInfo, ProjectId, SandboxEventKind,
+    SandboxId, Snapshot, SnapshotId, SnapshotStatus,
 };
 use futures_util::future::try_join_all;
 use tokio::time::timeout;
@@ -115,7 +115,14 @@ impl Sandboxes {
         };
         let outcome: Result<(), ErrorBody> = written.await;
         match outcome {
-            Ok(()) => tracing::info!(snapshot = %id, sandbox = %slot.id(), "snapshot completed"),
+            Ok(()) => {
+                self.note(
+                    &slot,
+                    |event| event.snapshot_id = Some(id.clone()),
+                    SandboxEventKind::Checkpointed,
+                );
+                tracing::info!(snapshot = %id, sandbox = %slot.id(), "snapshot completed");
+            }
             Err(error) => {
                 tracing::warn!(snapshot = %id, sandbox = %slot.id(), error = error.message, "snapshot failed");
                 if let Err(error) = self.snapshots.fail(&id, &error).await {
@@ -178,6 +185,8 @@ impl Sandboxes {
         };
         match made.await {
             Ok(origin) => {
+                let forks = new.iter().map(|slot| slot.id().clone()).collect();
+                self.note(&source, |event| event.forks = forks, SandboxEventKind::Forked);
                 for slot in new {
                     tokio::spawn(self.clone().live(slot, Phase::Made(Box::new(origin.clone()))));
                 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use forkyard_protocol::{ErrorBody, GuestConfig, SandboxId, SandboxStatus};
+use forkyard_protocol::{ErrorBody, GuestConfig, SandboxEventKind, SandboxId, SandboxStatus};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +16,7 @@ use super::checkpoint::LAST_WORDS;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::order::{Order, Wish};
 use super::origin::Origin;
-use super::record::{End, Record};
+use super::record::{End, Record, no_call_for};
 use super::slot::Slot;
 use crate::clock::now_ms;
 use crate::guest::Guest;
@@ -131,10 +131,10 @@ impl Sandboxes {
             };
             let Some(order) = order else {
                 if view.name.is_none() {
-                    let end = End::Terminated(format!("no call for {} seconds", view.timeout_secs));
+                    let end = End::TimedOut(view.timeout_secs);
                     return Err(self.kill(slot, machine.as_ref(), end).await);
                 }
-                match self.put_to_disk(slot, machine.as_ref()).await {
+                match self.put_to_disk(slot, machine.as_ref(), Some(no_call_for(view.timeout_secs))).await {
                     Ok(()) => return Ok(Phase::Suspended),
                     Err(error) => {
                         tracing::error!(sandbox = %slot.id(), error = error.message, "an idle machine runs on");
@@ -150,8 +150,8 @@ impl Sandboxes {
                     let outcome = self.change_timeout(slot, *secs).await;
                     order.answer(outcome);
                 }
-                Wish::Suspend => {
-                    let outcome = self.put_to_disk(slot, machine.as_ref()).await;
+                Wish::Suspend(reason) => {
+                    let outcome = self.put_to_disk(slot, machine.as_ref(), reason.clone()).await;
                     let is_suspended = outcome.is_ok();
                     order.answer(outcome);
                     if is_suspended {
@@ -188,6 +188,7 @@ impl Sandboxes {
         self.open_network(slot, &machine, &guest).await;
         self.attend(slot, machine.as_ref(), deadline, self.configure(slot, &guest, has_given)).await?;
         let mut record = slot.record();
+        let is_new = record.view.started_at_ms.is_none();
         record.view.status = SandboxStatus::Running;
         record.view.stage = None;
         record.view.started_at_ms.get_or_insert_with(now_ms);
@@ -197,6 +198,9 @@ impl Sandboxes {
         self.persist(&record, Expect::Any).await.map_err(|error| End::Failed(error.message))?;
         slot.set_guest(Some(guest));
         slot.set_machine(Some(machine));
+        if is_new {
+            self.note(slot, |_| (), SandboxEventKind::Started);
+        }
         slot.update(|current| *current = record);
         tracing::info!(sandbox = %slot.id(), "running");
         Ok(())
@@ -251,6 +255,9 @@ impl Sandboxes {
         if is_taken && let Err(error) = self.persist(&record, Expect::Any).await {
             tracing::error!(sandbox = %slot.id(), error = error.message, "the machine's end could not be recorded");
         }
+        if is_taken {
+            self.note_end(slot, &record, end);
+        }
         tracing::info!(sandbox = %slot.id(), ?end, "ended");
         let record = slot.update(|current| *current = record);
         // One that was never made has no task, and nobody else answers what was asked of it.
@@ -267,6 +274,7 @@ impl Sandboxes {
             if let Err(error) = self.store.delete(BUCKET, id.to_string(), Expect::Any).await {
                 tracing::error!(sandbox = %id, %error, "an old record could not be deleted");
             }
+            self.forget_events(&id).await;
         }
     }
 

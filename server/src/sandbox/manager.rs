@@ -33,6 +33,9 @@ pub(super) const BUCKET: &str = "sandboxes";
 /// How long the server's end waits for its machines' ends.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
+/// Why machines end or are put on disk with the server.
+const STOPPED: &str = "the server was stopped";
+
 /// How machines are made on this host.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -206,7 +209,7 @@ impl Sandboxes {
         let ends = running.map(|slot| async move {
             // A named machine outlives the server too.
             if slot.record().view.name.is_some() {
-                match timeout(SHUTDOWN, slot.order(Wish::Suspend)).await {
+                match timeout(SHUTDOWN, slot.order(Wish::Suspend(Some(STOPPED.to_owned())))).await {
                     Ok(Ok(())) => return,
                     Ok(Err(error)) => {
                         tracing::error!(sandbox = %slot.id(), error = error.message, "not suspended");
@@ -214,12 +217,13 @@ impl Sandboxes {
                     Err(_) => tracing::error!(sandbox = %slot.id(), "not suspended in time"),
                 }
             }
-            slot.stop("the server was stopped");
+            slot.stop(STOPPED);
             if timeout(SHUTDOWN, slot.wait_for(|record| !record.is_alive())).await.is_err() {
                 tracing::error!(sandbox = %slot.id(), "the machine did not end in time");
             }
         });
         join_all(ends).await;
+        self.save_events().await;
     }
 
     pub(super) async fn persist(&self, record: &Record, expect: Expect) -> Result<(), ErrorBody> {

@@ -4,6 +4,9 @@ mod activity;
 mod admission;
 mod boot;
 mod checkpoint;
+#[cfg(test)]
+mod event_tests;
+mod history;
 mod keeper;
 mod life;
 mod line;

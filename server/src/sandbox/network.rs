@@ -1,11 +1,8 @@
 //! What machines may reach, and what they did reach.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use forkyard_protocol::{
-    ErrorBody, ErrorCode, NetworkEventList, NetworkInfo, NetworkPolicy, ProjectId, SandboxId,
-};
+use forkyard_protocol::{ErrorBody, ErrorCode, NetworkInfo, NetworkPolicy, ProjectId, SandboxId};
 
 use super::manager::Sandboxes;
 use super::order::Wish;
@@ -21,17 +18,6 @@ impl Sandboxes {
         let slot = self.registry.get(project, id)?;
         let policy = slot.record().network;
         Ok(slot.network().info(policy).await)
-    }
-
-    /// What happened on a machine's network after a cursor; waits for news at most so long.
-    pub async fn network_events(
-        &self,
-        project: &ProjectId,
-        id: &SandboxId,
-        cursor: Option<&str>,
-        wait: Duration,
-    ) -> Result<NetworkEventList, ErrorBody> {
-        self.registry.get(project, id)?.network().events(cursor, wait).await
     }
 
     /// Has a machine reach something else from now on. Where it runs, what it may no longer reach has ended when this returns; one

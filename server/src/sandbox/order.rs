@@ -5,8 +5,8 @@ use super::origin::Origin;
 
 /// What a machine's own task is asked to do with it.
 pub(super) enum Wish {
-    /// Put it on disk.
-    Suspend,
+    /// Put it on disk; why, where its owner did not ask for it.
+    Suspend(Option<String>),
     /// Let it go on.
     Resume,
     /// Give it another idle time-out, in seconds.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use forkyard_protocol::{
     CreateSandbox, ErrorBody, ErrorCode, ForkSandbox, KeyId, KeyInfo, NetworkPolicy, PoolId, ProjectId,
-    Sandbox, SandboxId, SandboxStatus, Stage,
+    Sandbox, SandboxEvent, SandboxEventKind, SandboxId, SandboxStatus, Stage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,9 @@ pub struct Record {
     pub accelerator: String,
     /// The creating call, so that repeating it finds this machine.
     pub creation: Option<Creation>,
+    /// Whose twin it was made as.
+    #[serde(default)]
+    pub forked_from: Option<SandboxId>,
     /// The pool that it was made for.
     #[serde(default)]
     pub pool_id: Option<PoolId>,
@@ -107,6 +110,7 @@ impl Record {
             devices: origin.devices,
             accelerator: String::new(),
             creation,
+            forked_from: None,
             pool_id: None,
             place: Place::Taken,
         }
@@ -122,6 +126,7 @@ impl Record {
     ) -> Self {
         let mut fork = source.clone();
         fork.view.sandbox_id = id;
+        fork.forked_from = Some(source.view.sandbox_id.clone());
         fork.view.status = SandboxStatus::Pending;
         fork.view.stage = Some(Stage::Accepted);
         // A name is one machine's.
@@ -136,6 +141,27 @@ impl Record {
         fork.creation = creation;
         fork.pool_id = None;
         fork
+    }
+
+    /// That it was made.
+    pub fn creation_event(&self) -> SandboxEvent {
+        SandboxEvent {
+            snapshot_id: self.view.snapshot_id.clone().filter(|_| self.forked_from.is_none()),
+            forked_from: self.forked_from.clone(),
+            ..SandboxEvent::new(self.view.created_at_ms, SandboxEventKind::Created)
+        }
+    }
+
+    /// That it has ended, if it has. Which of those that ended on purpose were idle it does not know.
+    pub fn end_event(&self) -> Option<SandboxEvent> {
+        let kind = match self.view.status {
+            SandboxStatus::Terminated => SandboxEventKind::Terminated,
+            SandboxStatus::Failed if self.view.started_at_ms.is_some() => SandboxEventKind::Lost,
+            SandboxStatus::Failed => SandboxEventKind::Failed,
+            _ => return None,
+        };
+        let at_ms = self.view.ended_at_ms.unwrap_or_else(now_ms);
+        Some(SandboxEvent { reason: self.view.reason.clone(), ..SandboxEvent::new(at_ms, kind) })
     }
 
     /// What it is alike to before anybody has used it.
@@ -216,26 +242,28 @@ impl Record {
 pub enum End {
     /// On purpose; the reason is for people.
     Terminated(String),
+    /// Since nobody had called it for its idle time-out, in seconds.
+    TimedOut(u64),
     /// By a fault; the reason is for people.
     Failed(String),
 }
 
 impl End {
-    /// Why, for people.
-    pub fn reason(&self) -> &str {
-        let (Self::Terminated(reason) | Self::Failed(reason)) = self;
-        reason
-    }
-
     /// Writes the end into a record.
     pub fn apply(&self, record: &mut Record) {
         let (status, reason) = match self {
-            Self::Terminated(reason) => (SandboxStatus::Terminated, reason),
-            Self::Failed(reason) => (SandboxStatus::Failed, reason),
+            Self::Terminated(reason) => (SandboxStatus::Terminated, reason.clone()),
+            Self::TimedOut(secs) => (SandboxStatus::Terminated, no_call_for(*secs)),
+            Self::Failed(reason) => (SandboxStatus::Failed, reason.clone()),
         };
         record.view.status = status;
         record.view.stage = None;
-        record.view.reason = Some(reason.clone());
+        record.view.reason = Some(reason);
         record.view.ended_at_ms = Some(now_ms());
     }
+}
+
+/// Why an idle machine is put on disk, or ended.
+pub(super) fn no_call_for(secs: u64) -> String {
+    format!("no call for {secs} seconds")
 }

@@ -9,6 +9,7 @@ use futures_util::future::{join_all, try_join_all};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::history::restored;
 use super::life::Phase;
 use super::manager::{BUCKET, Sandboxes, internal};
 use super::record::{End, Record};
@@ -25,11 +26,13 @@ impl Sandboxes {
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), ErrorBody> {
         tokio::fs::create_dir_all(&self.settings.machines_dir).await.map_err(|error| internal(&error))?;
         let entries = self.store.list(BUCKET).await.map_err(|error| internal(&error))?;
+        let mut events = self.kept_events().await?;
         let (mut left, mut suspended) = (Vec::new(), HashSet::new());
         for entry in entries {
             let record: Record = serde_json::from_slice(&entry.value)
                 .map_err(|error| internal(&format!("the record of {} cannot be read: {error}", entry.key)))?;
-            let slot = Arc::new(Slot::new(record));
+            let kept = events.remove(&entry.key).unwrap_or_default();
+            let slot = Arc::new(restored(record, kept));
             self.registry.restore(slot.clone());
             match slot.record().view.status {
                 SandboxStatus::Suspended if self.is_on_disk(slot.id()) => {
@@ -43,6 +46,10 @@ impl Sandboxes {
                 status if status.is_alive() => left.push(slot),
                 _ => {}
             }
+        }
+        for id in events.keys().filter_map(|id| SandboxId::parse(id).ok()) {
+            // Written while their machine was being forgotten.
+            self.forget_events(&id).await;
         }
         // Before any of those that are taken up can be suspended anew.
         self.keep_suspended(suspended).await?;
@@ -100,7 +107,11 @@ impl Sandboxes {
 
     async fn record_loss(&self, slot: &Slot, reason: String) -> Result<(), ErrorBody> {
         tracing::warn!(sandbox = %slot.id(), reason, "lost");
-        let record = slot.update(|record| End::Failed(reason).apply(record));
+        let end = End::Failed(reason);
+        let mut record = slot.record();
+        end.apply(&mut record);
+        self.note_end(slot, &record, &end);
+        let record = slot.update(|current| *current = record);
         self.persist(&record, Expect::Any).await
     }
 

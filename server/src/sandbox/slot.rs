@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 use super::activity::{Activity, OpenCall};
 use super::order::{Order, Wish};
 use super::record::{Place, Record};
+use crate::event::{Events, Kept};
 use crate::guest::Guest;
 use crate::network::Network;
 use crate::vmm::Machine;
@@ -21,14 +22,26 @@ pub struct Slot {
     guest: Mutex<Option<Guest>>,
     machine: Mutex<Option<Arc<dyn Machine>>>,
     activity: Activity,
+    events: Arc<Events>,
     network: Network,
     orders: mpsc::Sender<Order>,
     pending_orders: Mutex<Option<mpsc::Receiver<Order>>>,
 }
 
 impl Slot {
-    /// A place for this record.
+    /// A place for the record of a new machine.
     pub fn new(record: Record) -> Self {
+        let made = record.is_taken().then(|| record.creation_event());
+        let slot = Self::with(record, Kept::default());
+        if let Some(made) = made {
+            slot.events.note(made);
+        }
+        slot
+    }
+
+    /// A place for a record, and what happened to its machine under an earlier server.
+    pub fn with(record: Record, kept: Kept) -> Self {
+        let events = Arc::new(Events::of(kept));
         let (orders, pending_orders) = mpsc::channel(ORDERS);
         Self {
             id: record.view.sandbox_id.clone(),
@@ -37,7 +50,8 @@ impl Slot {
             guest: Mutex::new(None),
             machine: Mutex::new(None),
             activity: Activity::new(),
-            network: Network::default(),
+            network: Network::new(events.clone()),
+            events,
             orders,
             pending_orders: Mutex::new(Some(pending_orders)),
         }
@@ -56,6 +70,11 @@ impl Slot {
     /// The machine's calls.
     pub fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    /// What happened to the machine.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
     }
 
     /// The machine's network.
@@ -111,6 +130,8 @@ impl Slot {
             if is_free {
                 let view = Sandbox { sandbox_id: record.view.sandbox_id.clone(), ..taken.view.clone() };
                 *record = Record { view, pool_id: record.pool_id.clone(), ..taken.clone() };
+                // Before its task learns of it, which notes that it runs.
+                self.events.note(record.creation_event());
             }
             is_free
         })

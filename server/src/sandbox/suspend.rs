@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forkyard_protocol::{
-    CheckpointType, ErrorBody, ErrorCode, ProjectId, Sandbox, SandboxId, SandboxStatus, SnapshotId,
+    CheckpointType, ErrorBody, ErrorCode, ProjectId, Sandbox, SandboxEvent, SandboxEventKind, SandboxId,
+    SandboxStatus, SnapshotId,
 };
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -37,7 +38,7 @@ const DEADLINE: Duration = Duration::from_mins(5);
 impl Sandboxes {
     /// Puts a machine on disk. One that is there already stays there.
     pub async fn suspend(&self, project: &ProjectId, id: &SandboxId) -> Result<Sandbox, ErrorBody> {
-        self.order(project, id, Wish::Suspend).await
+        self.order(project, id, Wish::Suspend(None)).await
     }
 
     /// Lets a suspended machine go on. One that runs already runs on.
@@ -76,8 +77,14 @@ impl Sandboxes {
     }
 
     /// Puts a running machine on disk and ends its process. After a failure it runs on.
-    pub(super) async fn put_to_disk(&self, slot: &Slot, machine: &dyn Machine) -> Result<(), ErrorBody> {
+    pub(super) async fn put_to_disk(
+        &self,
+        slot: &Slot,
+        machine: &dyn Machine,
+        reason: Option<String>,
+    ) -> Result<(), ErrorBody> {
         self.put_away(slot, machine, SandboxStatus::Suspended).await?;
+        self.note(slot, |event| event.reason = reason, SandboxEventKind::Suspended);
         tracing::info!(sandbox = %slot.id(), "suspended");
         self.serve_line();
         Ok(())
@@ -136,7 +143,11 @@ impl Sandboxes {
             return Ok((Err(error), None));
         }
         let reason = match self.rise(slot, origin).await? {
-            Ok(machine) => return Ok((Ok(()), Some(Phase::Running(machine)))),
+            Ok(machine) => {
+                let restored = |event: &mut SandboxEvent| event.snapshot_id.clone_from(&origin.snapshot_id);
+                self.note(slot, restored, SandboxEventKind::Restored);
+                return Ok((Ok(()), Some(Phase::Running(machine))));
+            }
             Err(reason) => reason,
         };
         let failed = |what: &str| {
@@ -153,6 +164,7 @@ impl Sandboxes {
             Err(reason) => {
                 tracing::error!(sandbox = %slot.id(), reason, "a machine did not come up again");
                 slot.update(|record| record.view.status = SandboxStatus::Suspended);
+                self.note(slot, |event| event.reason = Some(reason.clone()), SandboxEventKind::Suspended);
                 self.serve_line();
                 Ok((failed("is suspended"), Some(Phase::Suspended)))
             }
@@ -186,7 +198,7 @@ impl Sandboxes {
             };
             let Some(order) = order else { return Err(End::Failed("nobody owns it any more".to_owned())) };
             let origin = match &order.wish {
-                Wish::Suspend => {
+                Wish::Suspend(_) => {
                     order.answer(Ok(()));
                     continue;
                 }
@@ -209,6 +221,14 @@ impl Sandboxes {
             };
             match woken {
                 Ok(Ok(machine)) => {
+                    match &order.wish {
+                        Wish::Restore(origin) => {
+                            let restored =
+                                |event: &mut SandboxEvent| event.snapshot_id.clone_from(&origin.snapshot_id);
+                            self.note(slot, restored, SandboxEventKind::Restored);
+                        }
+                        _ => self.note(slot, |_| (), SandboxEventKind::Resumed),
+                    }
                     order.answer(Ok(()));
                     return Ok(machine);
                 }

@@ -5,6 +5,7 @@ mod list;
 mod range;
 mod read;
 mod tree;
+mod watch;
 mod write;
 
 use std::ffi::OsStr;
@@ -59,6 +60,7 @@ pub async fn route(
             let overwrite = query.flag("overwrite")?;
             json(&blocking(move || tree::rename(&from, &to, overwrite)).await?)
         }
+        (&Method::GET, ["watch"]) => watch::watch(path()?, query.flag("recursive")?).await,
         (&Method::GET, ["tree"]) => folder::read(path()?).await,
         (&Method::PUT, ["tree"]) => {
             let options = options(config, query)?;

@@ -2,6 +2,7 @@
 
 mod folder;
 mod terminal;
+mod watch;
 
 use std::path::Path;
 use std::process::{Child, Command};
