@@ -109,6 +109,7 @@ func TestAFolderIsLeftOutWhereTheContextEnds(t *testing.T) {
 	check(t, err)
 	defer func() { check(t, sandbox.RemoveAll(ctx, "/tmp/many")) }()
 	cancelled, cancel = context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if _, err := sandbox.DownloadDir(cancelled, "/tmp/many", filepath.Join(here, "many"), options); !errors.Is(err, enough) {
 		t.Fatalf("%v does not say why", err)
 	}

@@ -1,4 +1,4 @@
-"""What `make bench` has Python do: a job on a machine, whose samples it prints as JSON. Usage: jobs.py JOB SANDBOX_ID."""
+"""What `make bench` has Python do: a job on a machine, whose samples it prints. Usage: jobs.py JOB SANDBOX_ID."""
 
 import asyncio
 import json
