@@ -254,7 +254,22 @@ pub struct ProcessInfo {
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        let forkyard::ProcessInfo { id, pid, command, args, state, started_at_ms, pty, exit } = info;
+        // Those of processes that are started again are not shown here yet.
+        let forkyard::ProcessInfo {
+            id,
+            pid,
+            command,
+            args,
+            state,
+            started_at_ms,
+            pty,
+            exit,
+            name: _,
+            restarts: _,
+            next_start_at_ms: _,
+            last_exit: _,
+            healthy: _,
+        } = info;
         Self {
             id: id.to_string(),
             pid,

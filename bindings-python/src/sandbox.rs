@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkyard::{Command, OnProgress};
+use forkyard::{Command, HealthCheck, OnProgress, RestartPolicy};
 use pyo3::prelude::*;
+use serde::Deserialize;
 
 use crate::call::Call;
 use crate::client::{seconds, wait_secs};
@@ -41,6 +42,17 @@ pub struct Spec {
     timeout: Option<f64>,
     #[pyo3(item)]
     kill_on_cancel: bool,
+    /// As JSON.
+    #[pyo3(item)]
+    management: Option<String>,
+}
+
+/// How a process is kept running, on the wire.
+#[derive(Deserialize)]
+struct Management {
+    name: Option<String>,
+    restart: Option<RestartPolicy>,
+    health_check: Option<HealthCheck>,
 }
 
 impl Spec {
@@ -63,6 +75,14 @@ impl Spec {
         }
         if let Some(timeout) = self.timeout {
             command = command.timeout(seconds(py, "timeout", timeout)?);
+        }
+        if let Some(management) = self.management {
+            let management = serde_json::from_str(&management);
+            let Management { name, restart, health_check } =
+                management.map_err(|error| invalid(py, error.to_string()))?;
+            command = name.into_iter().fold(command, Command::name);
+            command = restart.into_iter().fold(command, Command::restart);
+            command = health_check.into_iter().fold(command, Command::health_check);
         }
         Ok(command)
     }

@@ -75,7 +75,7 @@ pub use ports::{Forward, ListeningPort, Ports, Preview};
 pub use process::{ExitStatus, Handle, Process, ProcessState};
 pub use pty::{Pty, PtyEvent, PtySize, PtySpec};
 pub use retry::RetryPolicy;
-pub use sandbox::{Command, CommandResult, ProcessInfo, Sandbox};
+pub use sandbox::{Command, CommandResult, HealthCheck, ProcessInfo, RestartPolicy, RestartWhen, Sandbox};
 pub use snapshot::{
     CheckpointType, CreateSnapshot, ForkSandbox, RetentionPolicy, SnapshotId, SnapshotInfo, SnapshotStatus,
     WhenFull,

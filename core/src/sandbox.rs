@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-pub use forkyard_protocol::ProcessInfo;
+pub use forkyard_protocol::{HealthCheck, ProcessInfo, RestartPolicy, RestartWhen};
 use forkyard_protocol::{ProcessId, ProcessList, ProcessSpec, PtySpec};
 use http::Method;
 use tokio::time::{Instant, timeout_at};
@@ -125,6 +125,27 @@ impl Command {
         self
     }
 
+    /// What it is called in lists: of no other process of the machine that has not ended.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.spec.name = Some(name.into());
+        self
+    }
+
+    /// Has the machine start it again when it has ended: for [`Sandbox::start`] alone. Default: never.
+    #[must_use]
+    pub fn restart(mut self, policy: RestartPolicy) -> Self {
+        self.spec.restart = Some(policy);
+        self
+    }
+
+    /// Has the machine find out again and again whether it does its work. Default: not.
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.spec.health_check = Some(check);
+        self
+    }
+
     /// Whether dropping the future of [`Sandbox::run`] or [`Sandbox::start`] kills the process. Default: true.
     #[must_use]
     pub fn kill_on_cancel(mut self, kill: bool) -> Self {
@@ -175,6 +196,10 @@ impl Sandbox {
         command: Command,
         mut on_output: impl FnMut(&OutputEvent),
     ) -> Result<CommandResult> {
+        if command.spec.restarts() {
+            let message = "a command that is run to its end is not started again; start it instead";
+            return Err(Error::new(ErrorCode::InvalidArgument, message));
+        }
         let limit = command.spec.timeout_ms.map(Duration::from_millis);
         let deadline = limit.map(|limit| Instant::now() + limit + ANSWER_SLACK);
         let kill = command.kill_on_cancel;
@@ -199,8 +224,8 @@ impl Sandbox {
         Process::attach_new(self, command.spec, command.stdin)
     }
 
-    /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it. If the future
-    /// is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
+    /// Starts a command and leaves it running; its output is kept in a ring of 3 MiB until somebody reads it, over all its restarts
+    /// where it has any. If the future is dropped before it answers, the process is killed, unless told otherwise: nobody knows its id.
     pub async fn start(&self, command: Command) -> Result<Process> {
         let kill = command.kill_on_cancel;
         let mut process = self.prepare(command)?;

@@ -41,6 +41,7 @@ from ._errors import (
     Unavailable,
 )
 from ._event_types import SandboxEvent, SandboxEventKind, SandboxEvents
+from ._managed_types import HealthCheck, Restart, RestartPolicy
 from ._network_types import (
     NetworkCounters,
     NetworkEvent,
@@ -124,6 +125,7 @@ __all__ = [
     "FileNotFound",
     "ForkyardError",
     "Forward",
+    "HealthCheck",
     "ImageInfo",
     "ImageNotFound",
     "InternalError",
@@ -156,6 +158,8 @@ __all__ = [
     "PtySize",
     "QuotaExceeded",
     "RateLimited",
+    "Restart",
+    "RestartPolicy",
     "RetentionPolicy",
     "Sandbox",
     "SandboxClient",

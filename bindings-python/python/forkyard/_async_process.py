@@ -71,13 +71,15 @@ class AsyncProcess:
     async def send_signal(self, signal: int) -> None:
         """Sends a signal to its process group; 9 to everything that it started.
 
+        After SIGTERM, SIGINT or SIGKILL it is not started again, whatever its restart policy says.
+
         Raises:
-            FailedPrecondition: It has ended already.
+            FailedPrecondition: It has ended already, or waits for its next start, which only those three end.
         """
         await self._native.signal(signal)
 
     async def kill(self) -> None:
-        """Kills it and everything that it started."""
+        """Kills it and everything that it started; it is not started again."""
         await self._native.signal(9)
 
     async def write_stdin(self, data: bytes | str) -> None:

@@ -22,6 +22,7 @@ from ._async_pty import AsyncPty
 from ._async_watch import AsyncWatch
 from ._creation import Creation  # sync:
 from ._event_types import SandboxEvents
+from ._managed_types import HealthCheck, Restart, RestartPolicy, management
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -512,8 +513,14 @@ class AsyncSandbox:
         user: str | None = None,
         stdin: bool = False,
         timeout: float | None = None,
+        name: str | None = None,
+        restart: RestartPolicy | Restart | str | None = None,
+        health_check: HealthCheck | None = None,
     ) -> AsyncProcess:
         """Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it.
+
+        With a restart policy the machine keeps it running by itself, whoever is connected, also after a resume and in
+        its forks. It is one process with one id and one output, whatever the number of its runs.
 
         Args:
             command: The program, as in `run`.
@@ -523,9 +530,23 @@ class AsyncSandbox:
             user: The account.
             stdin: Whether to leave standard input open for `AsyncProcess.write_stdin`.
             timeout: Seconds after which it and all that it started are killed in the machine.
+            name: What it is called in `processes`: 1 to 63 of ``a-z 0-9 -``, of no other that has not ended.
+            restart: Whether it is started again when it has ended, such as ``"always"``; not with `stdin`.
+            health_check: How the machine finds out whether it does its work.
+
+        Raises:
+            AlreadyExists: A process of this name has not ended.
         """
         spec = make_spec(
-            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=True
+            command,
+            args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            open_stdin=stdin,
+            timeout=timeout,
+            kill_on_cancel=True,
+            management=management(name, restart, health_check),
         )
         return AsyncProcess(await self._native.start(spec))
 

@@ -132,8 +132,8 @@ def exit_status(value: dict[str, Any]) -> ExitStatus:
 
 def process_info(value: dict[str, Any]) -> ProcessInfo:
     """A process's record."""
-    ended = value.get("exit")
-    size = value.get("pty")
+    ended, ended_before = value.get("exit"), value.get("last_exit")
+    size, next_start = value.get("pty"), value.get("next_start_at_ms")
     return ProcessInfo(
         id=value["id"],
         pid=value["pid"],
@@ -143,6 +143,11 @@ def process_info(value: dict[str, Any]) -> ProcessInfo:
         started_at=value["started_at_ms"] / 1000,
         exit=None if ended is None else exit_status(ended),
         pty=None if size is None else PtySize(**size),
+        name=value.get("name"),
+        restarts=value.get("restarts", 0),
+        next_start_at=None if next_start is None else next_start / 1000,
+        last_exit=None if ended_before is None else exit_status(ended_before),
+        healthy=value.get("healthy"),
     )
 
 

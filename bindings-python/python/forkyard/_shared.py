@@ -29,6 +29,7 @@ class Spec(TypedDict):
     open_stdin: bool
     timeout: float | None
     kill_on_cancel: bool
+    management: str | None
 
 
 def make_spec(
@@ -42,6 +43,7 @@ def make_spec(
     open_stdin: bool = False,
     timeout: float | None = None,
     kill_on_cancel: bool = True,
+    management: str | None = None,
 ) -> Spec:
     """A command as the native half takes it."""
     if isinstance(args, str):
@@ -56,6 +58,7 @@ def make_spec(
         open_stdin=open_stdin,
         timeout=timeout,
         kill_on_cancel=kill_on_cancel,
+        management=management,
     )
 
 

@@ -72,13 +72,15 @@ class Process:
     def send_signal(self, signal: int) -> None:
         """Sends a signal to its process group; 9 to everything that it started.
 
+        After SIGTERM, SIGINT or SIGKILL it is not started again, whatever its restart policy says.
+
         Raises:
-            FailedPrecondition: It has ended already.
+            FailedPrecondition: It has ended already, or waits for its next start, which only those three end.
         """
         self._native.signal(signal).wait()
 
     def kill(self) -> None:
-        """Kills it and everything that it started."""
+        """Kills it and everything that it started; it is not started again."""
         self._native.signal(9).wait()
 
     def write_stdin(self, data: bytes | str) -> None:

@@ -20,6 +20,7 @@ from ._sync_process import Process
 from ._sync_pty import Pty
 from ._sync_watch import Watch
 from ._event_types import SandboxEvents
+from ._managed_types import HealthCheck, Restart, RestartPolicy, management
 from ._network_types import NetworkEvents, NetworkInfo
 from ._records import (
     file_info,
@@ -508,8 +509,14 @@ class Sandbox:
         user: str | None = None,
         stdin: bool = False,
         timeout: float | None = None,
+        name: str | None = None,
+        restart: RestartPolicy | Restart | str | None = None,
+        health_check: HealthCheck | None = None,
     ) -> Process:
         """Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it.
+
+        With a restart policy the machine keeps it running by itself, whoever is connected, also after a resume and in
+        its forks. It is one process with one id and one output, whatever the number of its runs.
 
         Args:
             command: The program, as in `run`.
@@ -519,9 +526,23 @@ class Sandbox:
             user: The account.
             stdin: Whether to leave standard input open for `Process.write_stdin`.
             timeout: Seconds after which it and all that it started are killed in the machine.
+            name: What it is called in `processes`: 1 to 63 of ``a-z 0-9 -``, of no other that has not ended.
+            restart: Whether it is started again when it has ended, such as ``"always"``; not with `stdin`.
+            health_check: How the machine finds out whether it does its work.
+
+        Raises:
+            AlreadyExists: A process of this name has not ended.
         """
         spec = make_spec(
-            command, args, env=env, cwd=cwd, user=user, open_stdin=stdin, timeout=timeout, kill_on_cancel=True
+            command,
+            args,
+            env=env,
+            cwd=cwd,
+            user=user,
+            open_stdin=stdin,
+            timeout=timeout,
+            kill_on_cancel=True,
+            management=management(name, restart, health_check),
         )
         return Process(self._native.start(spec).wait())
 

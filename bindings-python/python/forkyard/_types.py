@@ -138,10 +138,15 @@ class ProcessInfo:
         pid: The machine's kernel's number for it.
         command: The program as it was asked for.
         args: Its arguments.
-        state: Whether it runs.
-        started_at: When it started, by the machine's clock.
-        exit: How it ended; None while it runs.
+        state: Whether it runs. One that is to be started again counts as running.
+        started_at: When it started, by the machine's clock; the first time, where it was started again.
+        exit: How it ended; None while it runs or is to be started again.
         pty: The size of its terminal; None where it has none.
+        name: What it is called, if anything.
+        restarts: How often it was started again.
+        next_start_at: When it is started again, by the machine's clock; None unless it waits for that.
+        last_exit: How the run before this one ended, or the last; None unless it was started again or is to be.
+        healthy: Whether it does its work; None unless its health check has found out.
     """
 
     id: str
@@ -152,6 +157,11 @@ class ProcessInfo:
     started_at: float
     exit: ExitStatus | None
     pty: PtySize | None
+    name: str | None
+    restarts: int
+    next_start_at: float | None
+    last_exit: ExitStatus | None
+    healthy: bool | None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ mod file;
 mod id;
 mod image;
 mod key;
+mod managed;
 mod network;
 mod pool;
 mod port;
@@ -79,6 +80,10 @@ pub use id::{
 };
 pub use image::{ImageInfo, ImageList};
 pub use key::{CreateKey, CreatedKey, KeyInfo, KeyList, Scope};
+pub use managed::{
+    HealthCheck, MAX_BACKOFF_MS, MAX_CHECK_MS, MAX_CHECK_RETRIES, MIN_BACKOFF_MS, MIN_CHECK_MS,
+    RestartPolicy, RestartWhen, STEADY_MS,
+};
 pub use network::{
     InvalidRule, MAX_BANDWIDTH_KBPS, MAX_NETWORK_CONNECTIONS, MAX_NETWORK_RULES, MIN_BANDWIDTH_KBPS,
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEventList, NetworkInfo, NetworkLink,

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ErrorBody, ErrorCode, ProcessId, PtySize, PtySpec, RawPath, sandbox::validate_env};
+use crate::{
+    ErrorBody, ErrorCode, HealthCheck, ProcessId, PtySize, PtySpec, RawPath, RestartPolicy, RestartWhen,
+    sandbox::validate_env, validate_name,
+};
 
 /// Most arguments of one process.
 pub const MAX_ARGS: usize = 4096;
@@ -49,6 +52,15 @@ pub struct ProcessSpec {
     /// Milliseconds after which the process and everything it started are killed. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// What it is called in lists: 1 to 63 of `a-z 0-9 -`, of no other process that has not ended. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether it is started again when it has ended; then it has no `stdin` and no `pty`. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartPolicy>,
+    /// How it is found out whether it does its work; not with `pty`. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 impl ProcessSpec {
@@ -87,7 +99,30 @@ impl ProcessSpec {
         {
             return fail(format!("timeout_ms must be between 1 and {MAX_PROCESS_TIMEOUT_MS}, not {timeout}"));
         }
+        self.validate_management()?;
         validate_env(&self.env)
+    }
+
+    /// Whether it may be started again.
+    pub fn restarts(&self) -> bool {
+        self.restart.as_ref().is_some_and(|restart| restart.when != RestartWhen::Never)
+    }
+
+    fn validate_management(&self) -> Result<(), ErrorBody> {
+        let fail = |message: &str| Err(ErrorBody::new(ErrorCode::InvalidArgument, message));
+        if let Some(name) = &self.name
+            && let Err(error) = validate_name(name)
+        {
+            return fail(&error.to_string());
+        }
+        if self.pty.is_some() && (self.restarts() || self.health_check.is_some()) {
+            return fail("a process on a terminal is not started again, and has no health check");
+        }
+        if self.stdin && self.restarts() {
+            return fail("a process that is started again has no standard input; leave out 'stdin'");
+        }
+        self.restart.as_ref().map_or(Ok(()), RestartPolicy::validate)?;
+        self.health_check.as_ref().map_or(Ok(()), HealthCheck::validate)
     }
 }
 
@@ -97,7 +132,7 @@ impl ProcessSpec {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ProcessState {
-    /// It runs.
+    /// It runs, or is to be started again: `next_start_at_ms`.
     Running,
     /// It has ended; `exit` says how.
     Exited,
@@ -123,9 +158,29 @@ pub struct ProcessInfo {
     /// The size of its terminal; only where it was started on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pty: Option<PtySize>,
-    /// How it ended; only when it has.
+    /// How it ended; only when it has, and is not started again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<ExitStatus>,
+    /// What it is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How often it was started again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
+    /// When it is started again: milliseconds since 1970 by the guest's clock; only while it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_start_at_ms: Option<u64>,
+    /// How the run before this one ended, or the last; only of a process that was started again, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<ExitStatus>,
+    /// Whether it does its work; only while it runs, and as soon as its health check has found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the shape that serde wants
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How a process ended: by itself with a code, or by a signal; exactly one of the two is there.
@@ -220,5 +275,13 @@ mod tests {
         assert!(message(|s| s.cwd = Some("relative".into())).starts_with("cwd: the path must be absolute"));
         assert!(message(|s| s.user = Some("a:b".into())).starts_with("user"));
         assert!(message(|s| s.timeout_ms = Some(0)).starts_with("timeout_ms"));
+        assert!(message(|s| s.name = Some("a b".into())).starts_with("a name"));
+        let restart = Some(RestartPolicy::default());
+        assert!(message(|s| (s.stdin, s.restart) = (true, restart.clone())).contains("no standard input"));
+        let pty = Some(PtySpec::default());
+        assert!(message(|s| (s.pty, s.restart) = (pty.clone(), restart)).contains("on a terminal"));
+        let health_check = Some(HealthCheck { port: Some(80), ..HealthCheck::default() });
+        assert!(message(|s| (s.pty, s.health_check) = (pty, health_check)).contains("on a terminal"));
+        assert!(message(|s| s.health_check = Some(HealthCheck::default())).starts_with("health_check"));
     }
 }

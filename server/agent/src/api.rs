@@ -24,7 +24,7 @@ const MAX_WAIT_MS: u64 = 60_000;
 
 /// All that the agent knows.
 pub struct Agent {
-    pub config: Config,
+    pub config: Arc<Config>,
     pub processes: Arc<Processes>,
     disk: Disk,
     given: Given,
@@ -36,7 +36,7 @@ impl Agent {
     /// An agent without processes.
     pub fn new(limits: Limits, owns_system: bool) -> Self {
         Self {
-            config: Config::default(),
+            config: Arc::default(),
             processes: Processes::new(limits),
             disk: Disk::default(),
             given: Given::default(),

@@ -1,6 +1,7 @@
 //! The guest's clocks.
 
 use std::io;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
@@ -20,4 +21,10 @@ pub fn set(unix_time_ns: u64, at_uptime_ns: Option<u64>) -> io::Result<()> {
         tv_nsec: i64::try_from(now % 1_000_000_000).unwrap_or_default(),
     };
     Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+/// Milliseconds since 1970, by the clock of the system.
+pub fn now_ms() -> u64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -111,7 +111,7 @@ async fn connect(port: u16, wait: Duration) -> Result<TcpStream, ErrorBody> {
 }
 
 /// Servers listen on one of the two loopbacks, or on both.
-async fn connect_once(port: u16) -> io::Result<TcpStream> {
+pub async fn connect_once(port: u16) -> io::Result<TcpStream> {
     let deadline = Instant::now() + CONNECT;
     let mut refused = io::Error::from(io::ErrorKind::ConnectionRefused);
     for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {

@@ -1,12 +1,15 @@
 //! Processes: started once, followed to their end, their output kept for whoever comes back for it.
 
 mod account;
+mod check;
 mod input;
 mod limits;
 #[allow(clippy::module_inception)] // the noun's own file
 mod process;
 mod reaper;
+mod restart;
 mod ring;
+mod run;
 mod spawn;
 mod stream;
 mod terminal;
@@ -23,6 +26,8 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Duration, sleep};
 
 use self::reaper::Reaper;
+use self::run::{Run, Starter};
+use self::spawn::Started;
 use crate::config::Config;
 use crate::reply::{internal, invalid};
 
@@ -68,7 +73,7 @@ impl Processes {
     /// Starts a process, or finds the one that the same call started before.
     pub async fn start(
         self: &Arc<Self>,
-        config: &Config,
+        config: &Arc<Config>,
         mut spec: ProcessSpec,
         attach: bool,
     ) -> Result<Arc<Process>, ErrorBody> {
@@ -90,19 +95,40 @@ impl Processes {
             let message = format!("{MAX_TERMINALS} processes run on a terminal already; end one first");
             return Err(ErrorBody::new(ErrorCode::NoCapacity, message).retry_after_ms(1000));
         }
-        let cgroup = self.limits.take().map_err(|error| internal(&error))?;
+        if let Some(name) = &spec.name
+            && let Some(other) = self.named(name)
+        {
+            let message = format!("process {other} is called '{name}' already and has not ended");
+            return Err(ErrorBody::new(ErrorCode::AlreadyExists, message).about(Resource::Process));
+        }
         // Fork and exec take milliseconds under emulation.
-        let started =
-            tokio::task::block_in_place(|| spawn::spawn(&self.reaper, config, &spec, cgroup.as_ref()));
-        let started = started.inspect_err(|_| {
+        let started = tokio::task::block_in_place(|| self.spawn(config, &spec))?;
+        let starter = Starter { processes: self.clone(), config: config.clone() };
+        let process = Process::new(id.clone(), spec, started, attach, starter)?;
+        self.lock().processes.insert(id.clone(), process.clone());
+        tokio::spawn(self.clone().after(id, process.clone()));
+        Ok(process)
+    }
+
+    /// Starts what is to be followed by whoever asked for it. Blocks for as long as fork and exec take.
+    fn spawn(&self, config: &Config, spec: &ProcessSpec) -> Result<(Arc<Run>, Started), ErrorBody> {
+        let cgroup = self.limits.take().map_err(|error| internal(&error))?;
+        let started = spawn::spawn(&self.reaper, config, spec, cgroup.as_ref()).inspect_err(|_| {
             if let Some(cgroup) = &cgroup {
                 self.limits.give_back(cgroup);
             }
         })?;
-        let process = Process::new(id.clone(), spec, started, cgroup, attach)?;
-        self.lock().processes.insert(id.clone(), process.clone());
-        tokio::spawn(self.clone().after(id, process.clone()));
-        Ok(process)
+        Ok((Arc::new(Run { pid: started.pid, cgroup }), started))
+    }
+
+    /// The process of this name that has not ended.
+    fn named(&self, name: &str) -> Option<ProcessId> {
+        let table = self.lock();
+        let found = table
+            .processes
+            .values()
+            .find(|process| process.spec.name.as_deref() == Some(name) && process.lock().exit.is_none());
+        found.map(|process| process.id().clone())
     }
 
     /// A process by its id.
@@ -147,12 +173,12 @@ impl Processes {
     async fn after(self: Arc<Self>, id: ProcessId, process: Arc<Process>) {
         process.until(|state| state.exit.is_some().then_some(())).await;
         self.lock().end(id);
-        self.recover_cgroup(&process).await;
+        self.recover_cgroup(&process.run()).await;
     }
 
-    /// Takes an ended process's cgroup back.
-    async fn recover_cgroup(&self, process: &Process) {
-        let Some(cgroup) = process.cgroup() else { return };
+    /// Takes an ended run's cgroup back.
+    async fn recover_cgroup(&self, run: &Run) {
+        let Some(cgroup) = &run.cgroup else { return };
         for _ in 0..RECOVERY_TRIES {
             if self.limits.give_back(cgroup) {
                 return;

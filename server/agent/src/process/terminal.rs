@@ -15,7 +15,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{Process, State, TERM_GRACE};
+use super::process::{Process, State};
+use super::run::TERM_GRACE;
 use crate::reply::os_error;
 
 /// Largest piece that is read from a terminal at once, in bytes.

@@ -1,6 +1,7 @@
 //! The agent on this host, spoken to over a Unix socket as the server speaks to it over a port.
 
 mod folder;
+mod managed;
 mod terminal;
 mod watch;
 

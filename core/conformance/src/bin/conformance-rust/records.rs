@@ -43,7 +43,22 @@ pub fn exit(status: &ExitStatus) -> Value {
 }
 
 pub fn process_info(info: &ProcessInfo) -> Value {
-    let ProcessInfo { id, pid, command, args, state, started_at_ms, exit: ended, pty } = info;
+    // Those of processes that are started again are not in the cases yet.
+    let ProcessInfo {
+        id,
+        pid,
+        command,
+        args,
+        state,
+        started_at_ms,
+        exit: ended,
+        pty,
+        name: _,
+        restarts: _,
+        next_start_at_ms: _,
+        last_exit: _,
+        healthy: _,
+    } = info;
     json!({
         "id": id, "pid": pid, "command": command, "args": args, "state": state, "started_at_ms": started_at_ms,
         "exit": ended.as_ref().map(exit), "pty": pty,
