@@ -35,12 +35,12 @@ GO_LIBRARY := bindings-go/lib/$(GO_PLATFORM)/libforkyard_go.a
 GO_GENERATE := $(CARGO_TARGET_DIR)/debug/forkyard-bindgen-go $(GO_LIBRARY)
 
 # What makes the calls of the conformance suite, by language; Rust's own is built with it.
+GO_EXECUTOR := $(CARGO_TARGET_DIR)/debug/conformance-go
 EXECUTORS := \
 	"python-sync": ["$(PYTHON)", "$(CURDIR)/bindings-python/tests/conformance/sync_executor.py"], \
 	"python-async": ["$(PYTHON)", "$(CURDIR)/bindings-python/tests/conformance/async_executor.py"], \
 	"node": ["node", "$(CURDIR)/bindings-node/dist/test/bindings-node/tests/conformance/executor.js"], \
 	"go": ["$(GO_EXECUTOR)"]
-GO_EXECUTOR := $(CARGO_TARGET_DIR)/debug/conformance-go
 # Anew: Go does not see that the library it links has changed.
 GO_EXECUTOR_BUILD := rm -f $(GO_EXECUTOR) && cd bindings-go && $(GO) build -o $(GO_EXECUTOR) ./internal/conformance
 
