@@ -44,6 +44,13 @@ impl From<Error> for Failure {
     }
 }
 
+/// What a stream's own functions fail with has no code: they are those of every stream.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Error::new(forkyard::ErrorCode::Connection, error.to_string()).into()
+    }
+}
+
 impl From<forkyard::InvalidId> for Failure {
     fn from(error: forkyard::InvalidId) -> Self {
         Self(json!({"code": "invalid_argument", "message": error.to_string()}))

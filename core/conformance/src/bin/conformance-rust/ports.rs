@@ -83,11 +83,6 @@ struct Write {
     data: Raw,
 }
 
-/// What a stream's own functions fail with has no code: they are those of every stream.
-fn broken(error: &std::io::Error) -> Failure {
-    forkyard::Error::new(forkyard::ErrorCode::Connection, error.to_string()).into()
-}
-
 fn open(tunnel: &mut Option<Tunnel>) -> Result<&mut Tunnel, Failure> {
     tunnel.as_mut().ok_or_else(|| Failure::unasked("the stream was dropped"))
 }
@@ -95,7 +90,7 @@ fn open(tunnel: &mut Option<Tunnel>) -> Result<&mut Tunnel, Failure> {
 pub async fn write(it: &Invocation<'_>) -> Outcome {
     let data = it.args::<Write>()?.data.0;
     let mut tunnel = it.tunnel()?.lock().await;
-    open(&mut tunnel)?.write_all(&data).await.map_err(|error| broken(&error))?;
+    open(&mut tunnel)?.write_all(&data).await?;
     Ok(Value::Null)
 }
 
@@ -103,7 +98,7 @@ pub async fn read(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     let mut tunnel = it.tunnel()?.lock().await;
     let mut data = vec![0; READ];
-    let size = open(&mut tunnel)?.read(&mut data).await.map_err(|error| broken(&error))?;
+    let size = open(&mut tunnel)?.read(&mut data).await?;
     Ok(bytes(&data[..size]))
 }
 
@@ -111,14 +106,14 @@ pub async fn read_all(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     let mut tunnel = it.tunnel()?.lock().await;
     let mut data = Vec::new();
-    open(&mut tunnel)?.read_to_end(&mut data).await.map_err(|error| broken(&error))?;
+    open(&mut tunnel)?.read_to_end(&mut data).await?;
     Ok(bytes(&data))
 }
 
 pub async fn close_write(it: &Invocation<'_>) -> Outcome {
     it.args::<None_>()?;
     let mut tunnel = it.tunnel()?.lock().await;
-    open(&mut tunnel)?.shutdown().await.map_err(|error| broken(&error))?;
+    open(&mut tunnel)?.shutdown().await?;
     Ok(Value::Null)
 }
 
@@ -143,8 +138,8 @@ pub async fn exchange_in_scope(it: &Invocation<'_>) -> Outcome {
     let address = forward.address();
     let mut tunnel = ports.connect(port).await?;
     let mut heard = Vec::new();
-    tunnel.write_all(&data.0).await.map_err(|error| broken(&error))?;
-    tunnel.shutdown().await.map_err(|error| broken(&error))?;
-    tunnel.read_to_end(&mut heard).await.map_err(|error| broken(&error))?;
+    tunnel.write_all(&data.0).await?;
+    tunnel.shutdown().await?;
+    tunnel.read_to_end(&mut heard).await?;
     Ok(json!({"heard": bytes(&heard), "host": address.ip().to_string(), "port": address.port()}))
 }
