@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use crate::call::Call;
 use crate::client::{seconds, wait_secs};
 use crate::error::{invalid, to_py_err};
-use crate::feed::{Feed, Source};
+use crate::feed::Feed;
 use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
@@ -194,7 +194,7 @@ impl Sandbox {
     }
 
     fn follow_events(&self, cursor: Option<String>) -> Feed {
-        Feed::new(Source::Sandbox(self.sandbox.follow_events(cursor)))
+        Feed::of_sandbox(self.sandbox.follow_events(cursor))
     }
 
     fn ports(&self) -> Call {
@@ -292,7 +292,7 @@ impl Sandbox {
     fn watch_files(&self, path: Vec<u8>, recursive: bool) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move {
-            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::new(Source::Folder(watch))))
+            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::of_folder(watch)))
         })
     }
 
