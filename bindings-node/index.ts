@@ -33,6 +33,7 @@ export {
   Unauthenticated,
   Unavailable,
 } from './lib/errors.js';
+export { EventStream, type EventsOptions, type FollowOptions, Watch, type WatchOptions } from './lib/events.js';
 export type { Path, ReadOptions, TransferOptions, WriteOptions } from './lib/files.js';
 export {
   Forward,
@@ -64,6 +65,8 @@ export type {
   CreatedKey,
   CreateRequest,
   ExitStatus,
+  FileEvent,
+  FileEventKind,
   FileInfo,
   FileKind,
   ForkRequest,
@@ -89,6 +92,9 @@ export type {
   PtyRequest,
   PtySize,
   RetentionPolicy,
+  SandboxEvent,
+  SandboxEventKind,
+  SandboxEvents,
   SandboxFilter,
   SandboxInfo,
   SandboxStatus,

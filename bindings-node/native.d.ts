@@ -139,6 +139,14 @@ export interface CreatedKey {
   info: KeyInfo
 }
 
+/** A machine's events. */
+export declare class EventStream {
+  /** The next event; null after the last, or once it was closed. */
+  next(cancel?: Cancel | undefined | null): Promise<SandboxEvent | null>
+  /** Ends it; a call for the next event that is under way ends too. */
+  close(): Promise<undefined>
+}
+
 /** How a process ended: by itself with a code, or by a signal. */
 export interface ExitStatus {
   /** 0 to 255; absent if a signal ended it. */
@@ -172,6 +180,29 @@ export interface Failure {
   /** The guest kernel's own word, such as `ENOSPC`. */
   errno?: string | undefined
 }
+
+/**
+ * What happened to a file or folder: it is there now, made or moved in from elsewhere (`created`); its contents changed; its
+ * permissions, owner or times changed (`attributes`); it has another name now; it is gone, deleted or moved out (`removed`); more
+ * happened than was kept, or than can be watched: whoever needs to know looks again (`overflow`).
+ */
+export interface FileEvent {
+  /** What happened. */
+  kind: FileEventKind
+  /** To what: an absolute path, with U+FFFD in place of what is not UTF-8. */
+  path: string
+  /** The path before, of what was moved. */
+  from?: string | undefined
+  /** Whether it is a folder. */
+  isDir: boolean
+}
+
+/**
+ * What happened to a file or folder: it is there now, made or moved in from elsewhere (`created`); its contents changed; its
+ * permissions, owner or times changed (`attributes`); it has another name now; it is gone, deleted or moved out (`removed`); more
+ * happened than was kept, or than can be watched: whoever needs to know looks again (`overflow`).
+ */
+export type FileEventKind = 'created' | 'modified' | 'attributes' | 'moved' | 'removed' | 'overflow'
 
 /** A file's attributes. */
 export interface FileInfo {
@@ -565,6 +596,9 @@ export interface RetentionPolicy {
 
 /** A machine. Its files are in `files.rs` and `folders.rs`, its network in `network.rs`, its ports in `ports.rs`. */
 export declare class Sandbox {
+  watchFiles(path: Uint8Array, recursive: boolean, cancel?: Cancel | undefined | null): Promise<Watch>
+  events(cursor: string | undefined | null, waitMs: number, cancel?: Cancel | undefined | null): Promise<SandboxEvents>
+  followEvents(cursor?: string | undefined | null): EventStream
   readFile(path: Uint8Array, offset?: number | undefined | null, length?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<Uint8Array>
   writeFile(path: Uint8Array, data: Uint8Array, mode?: number | undefined | null, cancel?: Cancel | undefined | null): Promise<FileInfo>
   upload(local: string, remote: Uint8Array, mode?: number | undefined | null, progress?: Progress | undefined | null, cancel?: Cancel | undefined | null): Promise<FileInfo>
@@ -601,6 +635,49 @@ export declare class Sandbox {
   suspend(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   resume(cancel?: Cancel | undefined | null): Promise<SandboxInfo>
   restore(snapshotId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
+}
+
+/**
+ * What happened to a machine: it was given room (`created`), runs for the first time (`started`), was put on disk and goes on
+ * from there, was frozen into a snapshot and ran on (`checkpointed`), had twins started (`forked`), was put back to where a
+ * snapshot stands (`restored`); something happened on its network; more happened before the next event than was kept
+ * (`overflow`). The last of all is one of these: it was ended on purpose (`terminated`), or since nobody had called it for its
+ * idle time-out (`timed_out`); it did not come up (`failed`), or had run and ended by a fault (`lost`).
+ */
+export interface SandboxEvent {
+  /** When: milliseconds since 1970. */
+  atMs: number
+  /** What. */
+  kind: SandboxEventKind
+  /** Why, for people: of each end, and of a suspension that nobody asked for. */
+  reason?: string | undefined
+  /** The snapshot that it is about; of `created`, the one that the machine was made of. */
+  snapshotId?: string | undefined
+  /** Of `created`, whose twin it was made as. */
+  forkedFrom?: string | undefined
+  /** Of `forked`, the twins. */
+  forks: Array<string>
+  /** Of `network`, what happened there. */
+  network?: NetworkEvent | undefined
+}
+
+/**
+ * What happened to a machine: it was given room (`created`), runs for the first time (`started`), was put on disk and goes on
+ * from there, was frozen into a snapshot and ran on (`checkpointed`), had twins started (`forked`), was put back to where a
+ * snapshot stands (`restored`); something happened on its network; more happened before the next event than was kept
+ * (`overflow`). The last of all is one of these: it was ended on purpose (`terminated`), or since nobody had called it for its
+ * idle time-out (`timed_out`); it did not come up (`failed`), or had run and ended by a fault (`lost`).
+ */
+export type SandboxEventKind = 'created' | 'started' | 'suspended' | 'resumed' | 'checkpointed' | 'forked' | 'restored' | 'network' | 'overflow' | 'terminated' | 'timed_out' | 'failed' | 'lost'
+
+/** Some of a machine's events, oldest first. */
+export interface SandboxEvents {
+  /** The events. */
+  events: Array<SandboxEvent>
+  /** Given to the next call, it yields what came after these. */
+  cursor?: string | undefined
+  /** Whether the machine has ended, so that nothing comes after these. */
+  ended: boolean
 }
 
 /** Which machines to list: those that fit all that is said here. */
@@ -805,6 +882,14 @@ export declare class Tunnel {
   /** Ends what goes there; what comes from there is read on. */
   closeWrite(): Promise<undefined>
   /** Ends it: a read that is under way finds the end, a write fails. */
+  close(): Promise<undefined>
+}
+
+/** Events of a watched folder. */
+export declare class Watch {
+  /** The next event; null after the last, or once it was closed. */
+  next(cancel?: Cancel | undefined | null): Promise<FileEvent | null>
+  /** Ends it; a call for the next event that is under way ends too. */
   close(): Promise<undefined>
 }
 

@@ -1,6 +1,7 @@
 import type * as native from '../native.js';
 import { type FileInfo, Progress, type TreeSummary } from '../native.js';
 import { bytes, type CallOptions, call, text } from './call.js';
+import { Watch, type WatchOptions } from './events.js';
 
 /** A path in a machine, from its root: text, or bytes where it is not UTF-8. */
 export type Path = string | Uint8Array;
@@ -90,6 +91,18 @@ export abstract class Files {
    */
   downloadDir(remote: Path, local: string, options: TransferOptions = {}): Promise<TreeSummary> {
     return transfer(options, (progress, cancel) => this.native.downloadDir(bytes(remote), local, progress, cancel));
+  }
+
+  /**
+   * Watches a folder, from when this resolves on. The machine is not idle meanwhile. The signal also ends iterating, which then
+   * rejects with its reason.
+   *
+   * Fails with {@link FileNotFound} where there is no such folder, with {@link FailedPrecondition} where it has more folders than
+   * can be watched, and with {@link NoCapacity} where 64 folders of the machine are watched already.
+   */
+  async watch(path: Path, { recursive = true, signal }: WatchOptions = {}): Promise<Watch> {
+    const watch = await call(signal, (cancel) => this.native.watchFiles(bytes(path), recursive, cancel));
+    return new Watch(watch, signal);
   }
 
   /** A folder's entries, by name. */

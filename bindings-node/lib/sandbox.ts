@@ -9,6 +9,7 @@ import type {
   NetworkRequest,
   ProcessInfo,
   PtyRequest,
+  SandboxEvents,
   SandboxInfo,
   SandboxStatus,
   SnapshotInfo,
@@ -16,6 +17,7 @@ import type {
 import { bytes, type CallOptions, call, callSync } from './call.js';
 import { type Client, defaultClient } from './client.js';
 import { CommandFailed, CommandTimeout } from './errors.js';
+import { EventStream, type EventsOptions, type FollowOptions } from './events.js';
 import { Files } from './files.js';
 import { Ports } from './ports.js';
 import { ExecResult, Process } from './process.js';
@@ -211,6 +213,26 @@ export class Sandbox extends Files implements AsyncDisposable {
    */
   networkEvents({ cursor, waitMs = 0, signal }: NetworkEventsOptions = {}): Promise<NetworkEvents> {
     return call(signal, (cancel) => this.native.networkEvents(cursor, waitMs, cancel));
+  }
+
+  /**
+   * What happened to the machine from its making to its end, oldest first: all that is kept, or what came after a cursor. The newest
+   * 200 events of its life are kept, also when the server is started anew, and the newest 1,000 of its network, in the server's
+   * memory. Fails with {@link InvalidArgument} where the cursor is none.
+   */
+  events({ cursor, waitMs = 0, signal }: EventsOptions = {}): Promise<SandboxEvents> {
+    return call(signal, (cancel) => this.native.events(cursor, waitMs, cancel));
+  }
+
+  /**
+   * The machine's events as they happen, until its end, from after a cursor or, without one, from the oldest that is kept. The
+   * signal ends iterating, which then rejects with its reason.
+   */
+  followEvents({ cursor, signal }: FollowOptions = {}): EventStream {
+    return new EventStream(
+      callSync(() => this.native.followEvents(cursor)),
+      signal,
+    );
   }
 
   /**

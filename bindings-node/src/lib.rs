@@ -8,6 +8,7 @@
 mod call;
 mod client;
 mod error;
+mod events;
 mod files;
 mod folders;
 mod listing;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::call::Call;
 use crate::client::{seconds, wait_secs};
 use crate::error::{invalid, to_py_err};
-use crate::feed::{Feed, Source};
+use crate::feed::Feed;
 use crate::ports::{Forward, Tunnel};
 use crate::process::Process;
 use crate::value::{Data, Json, Nothing, Number, Object, Objects};
@@ -214,7 +214,7 @@ impl Sandbox {
     }
 
     fn follow_events(&self, cursor: Option<String>) -> Feed {
-        Feed::new(Source::Sandbox(self.sandbox.follow_events(cursor)))
+        Feed::of_sandbox(self.sandbox.follow_events(cursor))
     }
 
     fn ports(&self) -> Call {
@@ -312,7 +312,7 @@ impl Sandbox {
     fn watch_files(&self, path: Vec<u8>, recursive: bool) -> Call {
         let sandbox = self.sandbox.clone();
         Call::new(async move {
-            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::new(Source::Folder(watch))))
+            sandbox.files().watch(path, recursive).await.map(|watch| Object(Feed::of_folder(watch)))
         })
     }
 

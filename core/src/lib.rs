@@ -35,6 +35,7 @@
 mod client;
 mod error;
 mod events;
+mod feed;
 mod files;
 mod folder;
 mod http;
@@ -61,6 +62,7 @@ pub use client::{
 };
 pub use error::{Error, ErrorCode, Resource, Result};
 pub use events::{EventStream, SandboxEvent, SandboxEventKind, SandboxEvents};
+pub use feed::{Feed, SharedFeed};
 pub use files::{FileKind, FileStat, Files};
 pub use folder::TreeSummary;
 pub use forkyard_protocol::InvalidId;

@@ -91,3 +91,38 @@ impl From<forkyard::TreeSummary> for TreeSummary {
         }
     }
 }
+
+/// What happened to a file or folder: it is there now, made or moved in from elsewhere (`created`); its contents changed; its
+/// permissions, owner or times changed (`attributes`); it has another name now; it is gone, deleted or moved out (`removed`); more
+/// happened than was kept, or than can be watched: whoever needs to know looks again (`overflow`).
+#[napi(string_enum = "snake_case")]
+pub enum FileEventKind {
+    Created,
+    Modified,
+    Attributes,
+    Moved,
+    Removed,
+    Overflow,
+}
+
+mirror!(FileEventKind = forkyard::FileEventKind { Created, Modified, Attributes, Moved, Removed, Overflow });
+
+/// One thing that happened below a watched folder.
+#[napi(object, object_from_js = false)]
+pub struct FileEvent {
+    /// What happened.
+    pub kind: FileEventKind,
+    /// To what: an absolute path, with U+FFFD in place of what is not UTF-8.
+    pub path: String,
+    /// The path before, of what was moved.
+    pub from: Option<String>,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+impl From<forkyard::FileEvent> for FileEvent {
+    fn from(event: forkyard::FileEvent) -> Self {
+        let forkyard::FileEvent { kind, path, from, is_dir } = event;
+        Self { kind: kind.into(), path, from, is_dir }
+    }
+}

@@ -1,5 +1,6 @@
 //! What crosses between JavaScript and the core, one noun one file.
 
+pub mod event;
 pub mod file;
 pub mod key;
 pub mod network;

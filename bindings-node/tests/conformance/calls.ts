@@ -2,7 +2,16 @@
 
 import { once } from 'node:events';
 import { buffer } from 'node:stream/consumers';
-import { type Client, type Forward, type Process, type Pty, Sandbox, type Tunnel } from 'forkyard';
+import {
+  type Client,
+  type EventStream,
+  type Forward,
+  type Process,
+  type Pty,
+  Sandbox,
+  type Tunnel,
+  type Watch,
+} from 'forkyard';
 import { newClient, swarm } from './surface.js';
 import {
   asBytes,
@@ -142,6 +151,16 @@ const sandboxes: Record<string, Call<Sandbox>> = {
   network: async (sandbox, _, signal) => record(await sandbox.network({ signal })),
   update_network: async (sandbox, args, signal) => record(await sandbox.updateNetwork({ ...options(args), signal })),
   network_events: async (sandbox, args, signal) => record(await sandbox.networkEvents({ ...options(args), signal })),
+  events: async (sandbox, args, signal) => record(await sandbox.events({ ...options(args), signal })),
+  follow_events: async (sandbox, { cursor }) => keep(sandbox.followEvents({ cursor }), {}),
+  follow_events_in_scope: async (sandbox, _, signal) => {
+    const events = sandbox.followEvents({ signal });
+    try {
+      return record((await events[Symbol.asyncIterator]().next()).value);
+    } finally {
+      await events[Symbol.asyncDispose]();
+    }
+  },
   run: async (sandbox, args, signal) => result(await sandbox.exec(command(args, signal))),
   run_streamed: async (sandbox, args, signal) => {
     const heard = { stdout: '', stderr: '' };
@@ -221,6 +240,44 @@ const files: Record<string, Call<Sandbox>> = {
     };
     return { ...record(await sandbox.downloadDir(raw(remote), local, { onProgress, signal })), told };
   },
+  watch: async (sandbox, { path, ...args }, signal) => {
+    return keep(await sandbox.watch(raw(path), { ...args, signal }), {});
+  },
+  watch_in_scope: async (sandbox, { path, make }, signal) => {
+    const watch = await sandbox.watch(raw(path), { signal });
+    try {
+      await sandbox.mkdir(make, { signal });
+      return record((await watch[Symbol.asyncIterator]().next()).value);
+    } finally {
+      await watch[Symbol.asyncDispose]();
+    }
+  },
+};
+
+/** Reads so many events, or all until the end. */
+async function told<T>(
+  feed: { iter(options: { signal: AbortSignal }): AsyncIterable<T> },
+  take: number | undefined,
+  signal: AbortSignal,
+) {
+  const said: Json[] = [];
+  for await (const event of feed.iter({ signal })) {
+    said.push(record(event));
+    if (said.length === take) {
+      break;
+    }
+  }
+  return said;
+}
+
+const watches: Record<string, Call<Watch>> = {
+  read: async (watch, { take }, signal) => told(watch, take, signal),
+  close: async (watch) => watch.close(),
+};
+
+const followed: Record<string, Call<EventStream>> = {
+  read: async (events, { take }, signal) => told(events, take, signal),
+  close: async (events) => events.close(),
 };
 
 const ports: Record<string, Call<Sandbox>> = {
@@ -341,6 +398,8 @@ const NOUNS = {
   ports,
   forward: forwards,
   tunnel: tunnels,
+  watch: watches,
+  events: followed,
 };
 for (const [noun, calls] of Object.entries(NOUNS)) {
   for (const [verb, call] of Object.entries(calls)) {

@@ -28,19 +28,22 @@ function noting(name: string, original: Callable): Callable {
   };
 }
 
-/** Has the members of a class or of what it makes note that they are called. */
-function noteMembers(owner: object, prefix: string, methods: string[]): void {
+/**
+ * Has the members of a class or of what it makes note that they are called. What several classes inherit becomes each one's own:
+ * it is to note which was called.
+ */
+function noteMembers(owner: object, into: object, prefix: string, methods: string[]): void {
   for (const key of Reflect.ownKeys(owner)) {
     const descriptor = Object.getOwnPropertyDescriptor(owner, key);
     const member = typeof key === 'symbol' ? `[${key.description?.replace('nodejs.', 'Symbol.')}]` : `.${key}`;
-    if (descriptor === undefined || key === 'constructor') {
+    if (descriptor === undefined || key === 'constructor' || methods.includes(prefix + member)) {
       continue;
     }
     const { get, value } = descriptor;
     if (get) {
-      Object.defineProperty(owner, key, { ...descriptor, get: noting(prefix + member, get) as () => unknown });
+      Object.defineProperty(into, key, { ...descriptor, get: noting(prefix + member, get) as () => unknown });
     } else if (typeof value === 'function') {
-      Object.defineProperty(owner, key, { ...descriptor, value: noting(prefix + member, value as Callable) });
+      Object.defineProperty(into, key, { ...descriptor, value: noting(prefix + member, value as Callable) });
     } else {
       continue;
     }
@@ -71,9 +74,9 @@ function noteAll(): string[] {
     if (kind === forkyard.swarm || kind.prototype instanceof Error) {
       continue;
     }
-    noteMembers(kind, name, methods);
+    noteMembers(kind, kind, name, methods);
     for (let owner = kind.prototype; isOwn(owner); owner = Object.getPrototypeOf(owner)) {
-      noteMembers(owner, name, methods);
+      noteMembers(owner, kind.prototype, name, methods);
     }
   }
   return methods;

@@ -10,7 +10,8 @@ import surface
 METHODS = surface.note(is_async=True)
 
 import _async_calls  # noqa: E402 - after the methods that they call
-import _async_guest  # noqa: E402, F401 - enters its calls into the table
+import _async_events  # noqa: E402, F401 - enters its calls into the table
+import _async_guest  # noqa: E402, F401 - likewise
 import _async_reach  # noqa: E402, F401 - likewise
 import lines  # noqa: E402
 

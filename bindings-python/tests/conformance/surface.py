@@ -13,7 +13,19 @@ from typing import Any
 import forkyard
 
 ENTERED = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__iter__", "__next__", "__aiter__", "__anext__")
-BLOCKING = ("Forward", "Ports", "Process", "Pty", "Sandbox", "SandboxClient", "SandboxListing", "Tunnel", "swarm_sync")
+BLOCKING = (
+    "EventStream",
+    "Forward",
+    "Ports",
+    "Process",
+    "Pty",
+    "Sandbox",
+    "SandboxClient",
+    "SandboxListing",
+    "Tunnel",
+    "Watch",
+    "swarm_sync",
+)
 
 # The methods that the call under way went through; None inside of one, which may use others.
 _via: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("via", default=None)

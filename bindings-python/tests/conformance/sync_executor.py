@@ -17,7 +17,8 @@ import surface
 METHODS = surface.note(is_async=False)
 
 import _sync_calls  # noqa: E402 - after the methods that they call
-import _sync_guest  # noqa: E402, F401 - enters its calls into the table
+import _sync_events  # noqa: E402, F401 - enters its calls into the table
+import _sync_guest  # noqa: E402, F401 - likewise
 import _sync_reach  # noqa: E402, F401 - likewise
 import lines  # noqa: E402
 

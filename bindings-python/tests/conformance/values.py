@@ -8,7 +8,7 @@ import dataclasses
 import enum
 from typing import Any
 
-from forkyard import CommandResult, FileInfo, ForkyardError
+from forkyard import CommandResult, FileEvent, FileInfo, ForkyardError
 
 TIMES = ("at", "created_at", "started_at", "ended_at", "modified_at", "duration", "pause")
 SIZES = {"ImageInfo": ("size",), "SnapshotInfo": ("size", "logical_size")}
@@ -45,6 +45,9 @@ def record(value: Any) -> Any:
         elif name in SIZES.get(type(value).__name__, ()):
             name = f"{name}_bytes"
         fields[name] = member
+    if isinstance(value, FileEvent):
+        # A keyword of the language's is no name.
+        fields["from"] = fields.pop("moved_from")
     if isinstance(value, FileInfo):
         # Asked for what follows from its kind, a record must not contradict itself.
         assert (value.is_file, value.is_dir) == (fields["kind"] == "file", fields["kind"] == "directory")

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forkyard::{Client, Error, Forward, Handle, Process, Pty, Sandbox, Tunnel};
+use forkyard::{Client, Error, EventStream, Forward, Handle, Process, Pty, Sandbox, Tunnel, Watch};
 use forkyard_conformance::value::to_bytes;
 use forkyard_conformance::wire::Call;
 use serde::de::{DeserializeOwned, Error as _};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::objects::{Object, Objects};
-use crate::{client, files, ports, process, pty, sandbox, swarm};
+use crate::{client, events, files, ports, process, pty, sandbox, swarm};
 
 /// How a call failed, as it is told.
 #[derive(Debug)]
@@ -130,6 +130,20 @@ impl<'a> Invocation<'a> {
         }
     }
 
+    pub fn watch(&self) -> Result<&AsyncMutex<Option<Watch>>, Failure> {
+        match &self.on {
+            Some(Object::Watch(watch)) => Ok(watch),
+            _ => Err(Failure::unasked("it is called on a watched folder")),
+        }
+    }
+
+    pub fn events(&self) -> Result<&AsyncMutex<Option<EventStream>>, Failure> {
+        match &self.on {
+            Some(Object::Events(events)) => Ok(events),
+            _ => Err(Failure::unasked("it is called on a machine's events")),
+        }
+    }
+
     /// Keeps an object, and adds its handle to what is said of it.
     pub fn keep(&self, object: Object, mut said: Value) -> Value {
         said["$handle"] = self.objects.add(object).into();
@@ -222,6 +236,9 @@ calls! {
     "sandbox.network": sandbox::network, ["Sandbox::network"];
     "sandbox.update_network": sandbox::update_network, ["Sandbox::update_network"];
     "sandbox.network_events": sandbox::network_events, ["Sandbox::network_events"];
+    "sandbox.events": events::list, ["Sandbox::events"];
+    "sandbox.follow_events": events::follow, ["Sandbox::follow_events"];
+    "sandbox.follow_events_in_scope": events::follow_in_scope, ["Sandbox::follow_events", "EventStream::next"];
     "sandbox.run": sandbox::run, ["Sandbox::run", "Command::new", "Command::args", "Command::env", "Command::cwd",
         "Command::user", "Command::stdin", "Command::timeout", "Command::kill_on_cancel"];
     "sandbox.run_streamed": sandbox::run_streamed, ["Sandbox::run_with"];
@@ -245,6 +262,12 @@ calls! {
     "files.download": files::download, ["Files::download"];
     "files.upload_dir": files::upload_dir, ["Files::upload_dir"];
     "files.download_dir": files::download_dir, ["Files::download_dir"];
+    "files.watch": events::watch, ["Files::watch"];
+    "files.watch_in_scope": events::watch_in_scope, ["Files::watch", "Watch::next"];
+    "watch.read": events::read_watch, ["Watch::next"];
+    "watch.close": events::close_watch, ["Files::watch"];
+    "events.read": events::read_events, ["EventStream::next"];
+    "events.close": events::close_events, ["Sandbox::follow_events"];
     "process.id": process::id, ["Process::id", "Handle::id"];
     "process.read": process::read, ["Process::next"];
     "process.wait": process::wait, ["Process::next"];

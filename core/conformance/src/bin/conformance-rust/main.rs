@@ -2,6 +2,7 @@
 
 mod call;
 mod client;
+mod events;
 mod files;
 mod objects;
 mod ports;

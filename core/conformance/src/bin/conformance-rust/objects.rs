@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use forkyard::{Client, Forward, Handle, Process, Pty, Sandbox, Tunnel};
+use forkyard::{Client, EventStream, Forward, Handle, Process, Pty, Sandbox, Tunnel, Watch};
 use tokio::sync::Mutex as AsyncMutex;
 
 /// One of them. What is dropped to end it is optional.
@@ -15,6 +15,8 @@ pub enum Object {
     Pty(Arc<AsyncMutex<Option<Pty>>>),
     Tunnel(Arc<AsyncMutex<Option<Tunnel>>>),
     Forward(Arc<AsyncMutex<Option<Forward>>>),
+    Watch(Arc<AsyncMutex<Option<Watch>>>),
+    Events(Arc<AsyncMutex<Option<EventStream>>>),
 }
 
 /// All of them, by handle.
