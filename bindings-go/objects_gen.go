@@ -656,6 +656,67 @@ func (o *Client) Terminate(ctx context.Context, sandboxID string) (answer Sandbo
 	return readSandboxInfo(r), nil
 }
 
+// A machine's events.
+type eventsHandle struct {
+	object object
+}
+
+var kindEventsHandle = objectKind{
+	name: "eventsHandle",
+	clone: func(handle C.uint64_t, status *C.RustCallStatus) C.uint64_t {
+		return C.uniffi_forkyard_go_fn_clone_eventshandle(handle, status)
+	},
+	free: func(handle C.uint64_t, status *C.RustCallStatus) {
+		C.uniffi_forkyard_go_fn_free_eventshandle(handle, status)
+	},
+}
+
+func newEventsHandleObject(handle C.uint64_t) *eventsHandle {
+	o := &eventsHandle{object: object{kind: &kindEventsHandle, handle: handle}}
+	runtime.SetFinalizer(o, func(o *eventsHandle) { o.object.close() })
+	return o
+}
+
+// close lets go of what the library holds for this value; what it stands for lives on. Calls that are under way end as they
+// would have, later ones fail. To be called once there is no more use for it; the garbage collector does it otherwise.
+func (o *eventsHandle) close() error {
+	runtime.SetFinalizer(o, nil)
+	o.object.close()
+	return nil
+}
+
+// The next event; none after the last, or once it was shut.
+func (o *eventsHandle) next(ctx context.Context) (answer *SandboxEvent, err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_eventshandle_next(handles[0])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readOptional(r, readSandboxEvent), nil
+}
+
+// Ends it, and what is under way on it.
+func (o *eventsHandle) shut() {
+	handles := mustCloneAll(&o.object)
+	runtime.KeepAlive(o)
+	status := newStatus()
+	C.uniffi_forkyard_go_fn_method_eventshandle_shut(handles[0], status)
+	(*callStatus)(status).must()
+}
+
 // A port on this host that leads to one in a machine.
 type forwardHandle struct {
 	object object
@@ -1244,6 +1305,42 @@ func (o *Sandbox) downloadNative(ctx context.Context, remote []byte, local strin
 	return int64(out), nil
 }
 
+// Events answers what happened to the machine from its making to its end, oldest first: all that is kept or, where a cursor is
+// given, what came after it. Where there is nothing yet, it waits so long for the next, at most a minute and half of the
+// client's time-out. The newest 200 events of its life are kept, also when the server is started anew, and the newest 1,000
+// of its network, in the server's memory. It fails with [CodeInvalidArgument] where the cursor is none.
+func (o *Sandbox) Events(ctx context.Context, cursor string, wait time.Duration) (answer SandboxEvents, err error) {
+	var w0 writer
+	w0.text(cursor)
+	var w1 writer
+	{
+		w := &w1
+		w.duration(wait)
+	}
+	if err = firstError(w0.err, w1.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_events(handles[0], w0.toRust(), w1.toRust())
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readSandboxEvents(r), nil
+}
+
 // ExtendTimeout gives the machine another idle time-out, longer or shorter: whole seconds without any call, counted from this
 // one on, after which it is terminated or, if it has a name, suspended; at most 30 days. A suspended machine stays so. It
 // fails with [CodeSandboxLost] where the machine has ended.
@@ -1275,6 +1372,26 @@ func (o *Sandbox) ExtendTimeout(ctx context.Context, timeout time.Duration) (ans
 	}
 	r := fromRust(out)
 	return readSandboxInfo(r), nil
+}
+
+// Follows the machine's events.
+func (o *Sandbox) followNative(cursor string) (answer *eventsHandle, err error) {
+	var w0 writer
+	w0.text(cursor)
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	status := newStatus()
+	out := C.uniffi_forkyard_go_fn_method_sandbox_follow_native(handles[0], w0.toRust(), status)
+	if err = (*callStatus)(status).err(nil, readError); err != nil {
+		return answer, err
+	}
+	return newEventsHandleObject(out), nil
 }
 
 // Fork starts twins of the machine, each with its memory, its processes and its disk, and waits until they run. If the
@@ -2115,6 +2232,36 @@ func (o *Sandbox) waitPort(ctx context.Context, number int, patience time.Durati
 	return nil
 }
 
+// Watches a folder.
+func (o *Sandbox) watchNative(ctx context.Context, path []byte, recursive bool) (answer *watchHandle, err error) {
+	var w0 writer
+	{
+		w := &w0
+		w.bytes(path)
+	}
+	if err = firstError(w0.err); err != nil {
+		return answer, err
+	}
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_sandbox_watch_native(handles[0], w0.toRust(), boolean(recursive))
+	await(ctx, future, &futureU64)
+	defer futureU64.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_u64(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	return newWatchHandleObject(out), nil
+}
+
 // Replaces a file's contents as a whole.
 func (o *Sandbox) writeNative(ctx context.Context, path []byte, data []byte, mode *uint32) (answer FileInfo, err error) {
 	var w0 writer
@@ -2495,6 +2642,67 @@ func (o *tunnelHandle) write(ctx context.Context, data []byte) (answer int64, er
 		return answer, err
 	}
 	return int64(out), nil
+}
+
+// Events of a watched folder.
+type watchHandle struct {
+	object object
+}
+
+var kindWatchHandle = objectKind{
+	name: "watchHandle",
+	clone: func(handle C.uint64_t, status *C.RustCallStatus) C.uint64_t {
+		return C.uniffi_forkyard_go_fn_clone_watchhandle(handle, status)
+	},
+	free: func(handle C.uint64_t, status *C.RustCallStatus) {
+		C.uniffi_forkyard_go_fn_free_watchhandle(handle, status)
+	},
+}
+
+func newWatchHandleObject(handle C.uint64_t) *watchHandle {
+	o := &watchHandle{object: object{kind: &kindWatchHandle, handle: handle}}
+	runtime.SetFinalizer(o, func(o *watchHandle) { o.object.close() })
+	return o
+}
+
+// close lets go of what the library holds for this value; what it stands for lives on. Calls that are under way end as they
+// would have, later ones fail. To be called once there is no more use for it; the garbage collector does it otherwise.
+func (o *watchHandle) close() error {
+	runtime.SetFinalizer(o, nil)
+	o.object.close()
+	return nil
+}
+
+// The next event; none after the last, or once it was shut.
+func (o *watchHandle) next(ctx context.Context) (answer *FileEvent, err error) {
+	if ctx.Err() != nil {
+		err = contextError(ctx)
+		return answer, err
+	}
+	handles, err := cloneAll(&o.object)
+	if err != nil {
+		return answer, err
+	}
+	runtime.KeepAlive(o)
+	future := C.uniffi_forkyard_go_fn_method_watchhandle_next(handles[0])
+	await(ctx, future, &futureRustBuffer)
+	defer futureRustBuffer.free(future)
+	status := newStatus()
+	out := C.ffi_forkyard_go_rust_future_complete_rust_buffer(future, status)
+	if err = (*callStatus)(status).err(ctx, readError); err != nil {
+		return answer, err
+	}
+	r := fromRust(out)
+	return readOptional(r, readFileEvent), nil
+}
+
+// Ends it, and what is under way on it.
+func (o *watchHandle) shut() {
+	handles := mustCloneAll(&o.object)
+	runtime.KeepAlive(o)
+	status := newStatus()
+	C.uniffi_forkyard_go_fn_method_watchhandle_shut(handles[0], status)
+	(*callStatus)(status).must()
 }
 
 // Settle waits at most so long until what cancelled calls left behind is cleaned up: a process that was to be killed, a machine

@@ -50,6 +50,8 @@ func init() {
 		{"uniffi_forkyard_go_checksum_method_client_snapshots", uint16(C.uniffi_forkyard_go_checksum_method_client_snapshots()), 8818},
 		{"uniffi_forkyard_go_checksum_method_client_terminate", uint16(C.uniffi_forkyard_go_checksum_method_client_terminate()), 31704},
 		{"uniffi_forkyard_go_checksum_constructor_client_new", uint16(C.uniffi_forkyard_go_checksum_constructor_client_new()), 7867},
+		{"uniffi_forkyard_go_checksum_method_eventshandle_next", uint16(C.uniffi_forkyard_go_checksum_method_eventshandle_next()), 8164},
+		{"uniffi_forkyard_go_checksum_method_eventshandle_shut", uint16(C.uniffi_forkyard_go_checksum_method_eventshandle_shut()), 4578},
 		{"uniffi_forkyard_go_checksum_method_forwardhandle_host", uint16(C.uniffi_forkyard_go_checksum_method_forwardhandle_host()), 2318},
 		{"uniffi_forkyard_go_checksum_method_forwardhandle_port", uint16(C.uniffi_forkyard_go_checksum_method_forwardhandle_port()), 61619},
 		{"uniffi_forkyard_go_checksum_method_forwardhandle_shut", uint16(C.uniffi_forkyard_go_checksum_method_forwardhandle_shut()), 30905},
@@ -71,7 +73,9 @@ func init() {
 		{"uniffi_forkyard_go_checksum_method_sandbox_connect_port", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_connect_port()), 49074},
 		{"uniffi_forkyard_go_checksum_method_sandbox_download_dir_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_download_dir_native()), 42226},
 		{"uniffi_forkyard_go_checksum_method_sandbox_download_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_download_native()), 12884},
+		{"uniffi_forkyard_go_checksum_method_sandbox_events", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_events()), 57056},
 		{"uniffi_forkyard_go_checksum_method_sandbox_extend_timeout", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_extend_timeout()), 5675},
+		{"uniffi_forkyard_go_checksum_method_sandbox_follow_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_follow_native()), 65384},
 		{"uniffi_forkyard_go_checksum_method_sandbox_fork", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_fork()), 33330},
 		{"uniffi_forkyard_go_checksum_method_sandbox_forward_port", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_forward_port()), 29344},
 		{"uniffi_forkyard_go_checksum_method_sandbox_id", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_id()), 22379},
@@ -102,6 +106,7 @@ func init() {
 		{"uniffi_forkyard_go_checksum_method_sandbox_upload_dir_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_upload_dir_native()), 54954},
 		{"uniffi_forkyard_go_checksum_method_sandbox_upload_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_upload_native()), 32708},
 		{"uniffi_forkyard_go_checksum_method_sandbox_wait_port", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_wait_port()), 31603},
+		{"uniffi_forkyard_go_checksum_method_sandbox_watch_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_watch_native()), 37517},
 		{"uniffi_forkyard_go_checksum_method_sandbox_write_native", uint16(C.uniffi_forkyard_go_checksum_method_sandbox_write_native()), 30836},
 		{"uniffi_forkyard_go_checksum_method_swarmplan_cancel", uint16(C.uniffi_forkyard_go_checksum_method_swarmplan_cancel()), 39356},
 		{"uniffi_forkyard_go_checksum_method_swarmplan_failed", uint16(C.uniffi_forkyard_go_checksum_method_swarmplan_failed()), 57677},
@@ -115,6 +120,8 @@ func init() {
 		{"uniffi_forkyard_go_checksum_method_tunnelhandle_read", uint16(C.uniffi_forkyard_go_checksum_method_tunnelhandle_read()), 12817},
 		{"uniffi_forkyard_go_checksum_method_tunnelhandle_shut", uint16(C.uniffi_forkyard_go_checksum_method_tunnelhandle_shut()), 64239},
 		{"uniffi_forkyard_go_checksum_method_tunnelhandle_write", uint16(C.uniffi_forkyard_go_checksum_method_tunnelhandle_write()), 47793},
+		{"uniffi_forkyard_go_checksum_method_watchhandle_next", uint16(C.uniffi_forkyard_go_checksum_method_watchhandle_next()), 40935},
+		{"uniffi_forkyard_go_checksum_method_watchhandle_shut", uint16(C.uniffi_forkyard_go_checksum_method_watchhandle_shut()), 45649},
 	} {
 		if check.got != check.want {
 			panic("forkyard: " + check.name + ": the library is not the one that this code was generated for: build both anew")

@@ -259,6 +259,55 @@ func readExitStatus(r *reader) (v ExitStatus) {
 	return v
 }
 
+// FileEvent is one thing that happened below a watched folder.
+type FileEvent struct {
+	// Kind is what happened.
+	Kind FileEventKind
+	// Path is to what: an absolute path, with U+FFFD in place of what is not UTF-8.
+	Path string
+	// From is the path before, of what was moved.
+	From string
+	// IsDir says whether it is a folder.
+	IsDir bool
+}
+
+func readFileEvent(r *reader) (v FileEvent) {
+	v.Kind = readFileEventKind(r)
+	v.Path = r.string()
+	v.From = r.string()
+	v.IsDir = r.bool()
+	return v
+}
+
+// FileEventKind is what happened to a file or folder.
+type FileEventKind string
+
+const (
+	// It is there now: made, or moved in from elsewhere.
+	FileEventKindCreated FileEventKind = "created"
+	// Its contents changed.
+	FileEventKindModified FileEventKind = "modified"
+	// Its permissions, owner or times changed.
+	FileEventKindAttributes FileEventKind = "attributes"
+	// It has another name now.
+	FileEventKindMoved FileEventKind = "moved"
+	// It is gone: deleted, or moved out.
+	FileEventKindRemoved FileEventKind = "removed"
+	// More happened than was kept, or than can be watched: whoever needs to know looks again.
+	FileEventKindOverflow FileEventKind = "overflow"
+)
+
+var allFileEventKind = [...]FileEventKind{
+	FileEventKindCreated,
+	FileEventKindModified,
+	FileEventKindAttributes,
+	FileEventKindMoved,
+	FileEventKindRemoved,
+	FileEventKindOverflow,
+}
+
+func readFileEventKind(r *reader) FileEventKind { return allFileEventKind[r.int32()-1] }
+
 // FileInfo is a file's attributes.
 type FileInfo struct {
 	// Name is the last component of its path, with U+FFFD in place of what is not UTF-8.
@@ -1050,6 +1099,102 @@ func readRetentionPolicy(r *reader) (v RetentionPolicy) {
 	v.WhenFull = readWhenFull(r)
 	v.KeepLast = r.int32()
 	v.MaxAge = r.duration()
+	return v
+}
+
+// SandboxEvent is one thing that happened to a machine.
+type SandboxEvent struct {
+	// At is when.
+	At time.Time
+	// Kind is what.
+	Kind SandboxEventKind
+	// Reason is why, for people: of each end, and of a suspension that nobody asked for.
+	Reason string
+	// SnapshotID is the snapshot that it is about; of SandboxEventKindCreated, the one that the machine was made of.
+	SnapshotID string
+	// ForkedFrom is, of SandboxEventKindCreated, whose twin it was made as.
+	ForkedFrom string
+	// Forks are, of SandboxEventKindForked, the twins.
+	Forks []string
+	// Network is, of SandboxEventKindNetwork, what happened there.
+	Network *NetworkEvent
+}
+
+func readSandboxEvent(r *reader) (v SandboxEvent) {
+	v.At = r.time()
+	v.Kind = readSandboxEventKind(r)
+	v.Reason = r.string()
+	v.SnapshotID = r.string()
+	v.ForkedFrom = r.string()
+	v.Forks = readSlice(r, (*reader).string)
+	v.Network = readOptional(r, readNetworkEvent)
+	return v
+}
+
+// SandboxEventKind is what happened to a machine.
+type SandboxEventKind string
+
+const (
+	// It was given room.
+	SandboxEventKindCreated SandboxEventKind = "created"
+	// It runs for the first time.
+	SandboxEventKindStarted SandboxEventKind = "started"
+	// It was put on disk.
+	SandboxEventKindSuspended SandboxEventKind = "suspended"
+	// It goes on from there.
+	SandboxEventKindResumed SandboxEventKind = "resumed"
+	// It was frozen into a snapshot, and ran on.
+	SandboxEventKindCheckpointed SandboxEventKind = "checkpointed"
+	// Twins of it were started.
+	SandboxEventKindForked SandboxEventKind = "forked"
+	// It was put back to where a snapshot stands.
+	SandboxEventKindRestored SandboxEventKind = "restored"
+	// Something happened on its network.
+	SandboxEventKindNetwork SandboxEventKind = "network"
+	// More happened before the next event than was kept.
+	SandboxEventKindOverflow SandboxEventKind = "overflow"
+	// It was ended on purpose. The last event, as are the three below.
+	SandboxEventKindTerminated SandboxEventKind = "terminated"
+	// It was ended since nobody had called it for its idle time-out.
+	SandboxEventKindTimedOut SandboxEventKind = "timed_out"
+	// It did not come up.
+	SandboxEventKindFailed SandboxEventKind = "failed"
+	// It had run, and ended by a fault.
+	SandboxEventKindLost SandboxEventKind = "lost"
+)
+
+var allSandboxEventKind = [...]SandboxEventKind{
+	SandboxEventKindCreated,
+	SandboxEventKindStarted,
+	SandboxEventKindSuspended,
+	SandboxEventKindResumed,
+	SandboxEventKindCheckpointed,
+	SandboxEventKindForked,
+	SandboxEventKindRestored,
+	SandboxEventKindNetwork,
+	SandboxEventKindOverflow,
+	SandboxEventKindTerminated,
+	SandboxEventKindTimedOut,
+	SandboxEventKindFailed,
+	SandboxEventKindLost,
+}
+
+func readSandboxEventKind(r *reader) SandboxEventKind { return allSandboxEventKind[r.int32()-1] }
+
+// SandboxEvents are some of a machine's events, oldest first.
+type SandboxEvents struct {
+	// Events are the events.
+	Events []SandboxEvent
+	// Cursor, given to the next call, has it answer what came after these.
+	Cursor string
+	// Ended says whether the machine has ended, so that nothing comes after these.
+	Ended bool
+}
+
+func readSandboxEvents(r *reader) (v SandboxEvents) {
+	v.Events = readSlice(r, readSandboxEvent)
+	v.Cursor = r.string()
+	v.Ended = r.bool()
 	return v
 }
 

@@ -9,6 +9,7 @@
 mod blob;
 mod client;
 mod error;
+mod events;
 mod files;
 mod folders;
 mod key;
@@ -27,6 +28,9 @@ mod value;
 pub use blob::Blob;
 pub use client::{Client, ClientOptions};
 pub use error::{Code, Error};
+pub use events::{
+    EventsHandle, FileEvent, FileEventKind, SandboxEvent, SandboxEventKind, SandboxEvents, WatchHandle,
+};
 pub use files::{FileInfo, FileKind, Progress};
 pub use folders::TreeSummary;
 pub use key::{CreatedKey, KeyInfo, KeyOptions, KeyScope};

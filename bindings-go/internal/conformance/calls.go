@@ -47,4 +47,5 @@ func init() {
 	bindProcess()
 	bindPty()
 	bindPorts()
+	bindEvents()
 }
