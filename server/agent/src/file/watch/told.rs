@@ -8,8 +8,8 @@ use forkyard_protocol::{FileEvent, FileEventKind};
 const MAX_TOLD: usize = 65_536;
 
 /// How long what was moved away may take to turn up under another name. The kernel tells both one after the other, but not at once:
-/// whoever reads in between sees the first alone.
-const SECOND_HALF: Duration = Duration::from_millis(10);
+/// whoever reads in between sees the first alone, and a busy host may stop the machine there: 10 ms were too few.
+const SECOND_HALF: Duration = Duration::from_millis(100);
 
 /// What happened and nobody was told of yet, in its order. What was moved away has its place there until it is known whether it is
 /// gone or has another name; nothing after it is told before.
