@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod key;
+pub mod managed;
 pub mod network;
 pub mod pool;
 pub mod port;
