@@ -3,6 +3,7 @@
 import { once } from 'node:events';
 import { buffer } from 'node:stream/consumers';
 import { type Client, type Forward, type Process, type Pty, Sandbox, type Tunnel } from 'forkyard';
+import { managed } from './managed.js';
 import { newClient, swarm } from './surface.js';
 import {
   asBytes,
@@ -155,7 +156,7 @@ const sandboxes: Record<string, Call<Sandbox>> = {
     return { ...result(ended), heard };
   },
   start: async (sandbox, { stdin, ...args }, signal) => {
-    const process = await sandbox.start({ ...options(args), openStdin: stdin ?? false, signal });
+    const process = await sandbox.start({ ...managed(args), openStdin: stdin ?? false, signal });
     return keep(process, { id: process.id });
   },
   process: async (sandbox, { id }) => {
