@@ -40,6 +40,15 @@ type Command struct {
 	Stderr io.Writer
 	// Detach leaves it running where the context of [Sandbox.Run] ends; otherwise it is killed then.
 	Detach bool
+	// Name is what it is called in [Sandbox.Processes]: 1 to 63 of a-z 0-9 -, of no other process that has not ended. Default:
+	// nothing.
+	Name string
+	// Restart has the machine start it again when it has ended; for [Sandbox.Start] alone, and not with standard input. Default,
+	// where nil: never.
+	Restart *RestartPolicy
+	// HealthCheck has the machine find out again and again whether it does its work; for [Sandbox.Start] alone. Default, where nil:
+	// not.
+	HealthCheck *HealthCheck
 }
 
 // Cmd is a program with its arguments, and defaults otherwise.
@@ -49,15 +58,18 @@ func Cmd(program string, args ...string) Command {
 
 func (c Command) spec() commandSpec {
 	return commandSpec{
-		Program:   c.Program,
-		Args:      c.Args,
-		Env:       c.Env,
-		Dir:       c.Dir,
-		User:      c.User,
-		Stdin:     c.Stdin,
-		OpenStdin: c.OpenStdin,
-		Timeout:   c.Timeout,
-		Detach:    c.Detach,
+		Program:     c.Program,
+		Args:        c.Args,
+		Env:         c.Env,
+		Dir:         c.Dir,
+		User:        c.User,
+		Stdin:       c.Stdin,
+		OpenStdin:   c.OpenStdin,
+		Timeout:     c.Timeout,
+		Detach:      c.Detach,
+		Name:        c.Name,
+		Restart:     c.Restart,
+		HealthCheck: c.HealthCheck,
 	}
 }
 
@@ -77,6 +89,9 @@ func (r Result) StderrText() string { return strings.ToValidUTF8(string(r.Stderr
 func (o *Sandbox) Run(ctx context.Context, command Command) (Result, error) {
 	if command.OpenStdin {
 		return Result{}, invalidError("OpenStdin is for Start: Run gives Stdin to the command, and closes it")
+	}
+	if command.Restart != nil || command.HealthCheck != nil {
+		return Result{}, invalidError("Restart and HealthCheck are for Start: Run runs the command once, to its end")
 	}
 	run := o.runWhole
 	if command.Stdout != nil || command.Stderr != nil {
@@ -155,7 +170,10 @@ func (r *Result) take(command Command, output Output) error {
 	return nil
 }
 
-// Start starts a command and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it.
+// Start starts a command and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it, over all its
+// restarts.
+//
+// It fails with [CodeAlreadyExists] where a process of this name has not ended.
 func (o *Sandbox) Start(ctx context.Context, command Command) (*Process, error) {
 	if command.Check || command.Stdout != nil || command.Stderr != nil {
 		return nil, invalidError("Check, Stdout and Stderr are for Run: read a process's output with Process.Output")

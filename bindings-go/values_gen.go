@@ -170,6 +170,12 @@ type commandSpec struct {
 	Timeout time.Duration
 	// Leaves it running where the call is cancelled.
 	Detach bool
+	// What it is called in lists.
+	Name string
+	// Whether it is started again.
+	Restart *RestartPolicy
+	// How it is found out whether it does its work.
+	HealthCheck *HealthCheck
 }
 
 func writeCommandSpec(w *writer, v commandSpec) {
@@ -182,6 +188,9 @@ func writeCommandSpec(w *writer, v commandSpec) {
 	w.bool(v.OpenStdin)
 	w.duration(v.Timeout)
 	w.bool(v.Detach)
+	w.string(v.Name)
+	writeOptional(w, v.Restart, writeRestartPolicy)
+	writeOptional(w, v.HealthCheck, writeHealthCheck)
 }
 
 // CreatedKey is a new API key with its secret, which is shown this once. Printed, it keeps it to itself.
@@ -388,6 +397,38 @@ func writeForkOptions(w *writer, v ForkOptions) {
 	}
 	w.duration(v.Timeout)
 	writeOptional(w, v.Network, writeNetworkPolicy)
+}
+
+// HealthCheck is how a machine finds out, again and again, whether a process does its work: by a command, or by a port. A process
+// that does not, and has a restart policy other than [RestartWhenNever], is ended as one that failed. Zero values stand for
+// defaults.
+type HealthCheck struct {
+	// Command is a program and its arguments, which must end with 0. It runs as the process does: same account, folder, environment.
+	Command []string
+	// Port is a TCP port of the machine's loopback, which must take a connection.
+	Port int
+	// HTTPPath is, with Port, what is asked for by GET, which must be answered with a status of 200 to 399.
+	HTTPPath string
+	// Interval is the time from the start to the first check, and from the end of each to the next, 100 ms to an hour. Default: 10
+	// seconds.
+	Interval time.Duration
+	// Timeout is after how long a check has failed, 100 ms to an hour. Default: 5 seconds.
+	Timeout time.Duration
+	// Retries are the failures in a row by which it is known that the process does not do its work, 1 to 100. Default: 3.
+	Retries int
+	// StartPeriod is the time from a start in which failures do not count unless there was a success before: how long the process
+	// may take to begin its work, at most an hour. Default: 30 seconds; for next to none, a millisecond.
+	StartPeriod time.Duration
+}
+
+func writeHealthCheck(w *writer, v HealthCheck) {
+	writeSlice(w, v.Command, (*writer).string)
+	w.int32(v.Port)
+	w.string(v.HTTPPath)
+	w.duration(v.Interval)
+	w.duration(v.Timeout)
+	w.int32(v.Retries)
+	w.duration(v.StartPeriod)
 }
 
 // ImageInfo is an image on the server.
@@ -972,12 +1013,22 @@ type ProcessInfo struct {
 	Args []string
 	// State is where it stands.
 	State ProcessState
-	// StartedAt is when it started, by the machine's clock.
+	// StartedAt is when it started, by the machine's clock; the first time, where it was started again.
 	StartedAt time.Time
 	// Pty is the size of its terminal; nil where it has none.
 	Pty *PtySize
-	// Exit is how it ended; nil while it runs.
+	// Exit is how it ended; nil while it runs or is to be started again.
 	Exit *ExitStatus
+	// Name is what it is called, if anything.
+	Name string
+	// Restarts is how often it was started again.
+	Restarts uint32
+	// NextStartAt is when it is started again, by the machine's clock; zero unless it waits for that.
+	NextStartAt time.Time
+	// LastExit is how the run before this one ended, or the last; nil unless it was started again or is to be.
+	LastExit *ExitStatus
+	// Healthy says whether it does its work; nil unless its health check has found out.
+	Healthy *bool
 }
 
 func readProcessInfo(r *reader) (v ProcessInfo) {
@@ -989,6 +1040,11 @@ func readProcessInfo(r *reader) (v ProcessInfo) {
 	v.StartedAt = r.time()
 	v.Pty = readOptional(r, readPtySize)
 	v.Exit = readOptional(r, readExitStatus)
+	v.Name = r.string()
+	v.Restarts = r.uint32()
+	v.NextStartAt = r.optionalTime()
+	v.LastExit = readOptional(r, readExitStatus)
+	v.Healthy = readOptional(r, (*reader).bool)
 	return v
 }
 
@@ -996,7 +1052,7 @@ func readProcessInfo(r *reader) (v ProcessInfo) {
 type ProcessState string
 
 const (
-	// It runs.
+	// It runs, or is to be started again.
 	ProcessStateRunning ProcessState = "running"
 	// It has ended.
 	ProcessStateExited ProcessState = "exited"
@@ -1042,6 +1098,48 @@ func readPtySize(r *reader) (v PtySize) {
 	v.Cols = r.int32()
 	return v
 }
+
+// RestartPolicy is whether and how a process is started again when it has ended. It is not once it was sent SIGTERM, SIGINT or
+// SIGKILL by [Process.Signal] or [Process.Kill], or its Timeout, which counts from the first start, is over. Zero values stand for
+// defaults.
+type RestartPolicy struct {
+	// When is after which ends. Default: [RestartWhenOnFailure].
+	When RestartWhen
+	// MaxRestarts are the most restarts in a row; a run of 60 seconds or more begins a new row. Default: no limit.
+	MaxRestarts int
+	// Backoff is the pause before the first restart of a row, 100 ms to an hour; each further one is twice as long. Default: 1 second.
+	Backoff time.Duration
+	// MaxBackoff is what pauses grow to, Backoff to an hour. Default: 60 seconds.
+	MaxBackoff time.Duration
+}
+
+func writeRestartPolicy(w *writer, v RestartPolicy) {
+	writeRestartWhen(w, v.When)
+	w.int32(v.MaxRestarts)
+	w.duration(v.Backoff)
+	w.duration(v.MaxBackoff)
+}
+
+// RestartWhen is after which ends a process is started again.
+// Given to a call, the empty word stands for [RestartWhenOnFailure].
+type RestartWhen string
+
+const (
+	// A failure: an exit code other than 0, a signal, or a health check that failed.
+	RestartWhenOnFailure RestartWhen = "on_failure"
+	// All.
+	RestartWhenAlways RestartWhen = "always"
+	// None.
+	RestartWhenNever RestartWhen = "never"
+)
+
+var allRestartWhen = [...]RestartWhen{
+	RestartWhenOnFailure,
+	RestartWhenAlways,
+	RestartWhenNever,
+}
+
+func writeRestartWhen(w *writer, v RestartWhen) { writeWord(w, "RestartWhen", allRestartWhen[:], v) }
 
 // Result is how a command ended and what it wrote.
 type Result struct {

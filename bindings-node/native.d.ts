@@ -249,6 +249,30 @@ export declare class Forward {
   close(cancel?: Cancel | undefined | null): Promise<undefined>
 }
 
+/**
+ * How a machine finds out, again and again, whether a process does its work: by a command, or by a port. A process that does not,
+ * and has a restart policy other than `never`, is ended as one that failed.
+ */
+export interface HealthCheck {
+  /** A program and its arguments, which must end with 0. It runs as the process does: same account, folder, environment. */
+  command?: Array<string> | undefined
+  /** A TCP port of the machine's loopback, which must take a connection. */
+  port?: number | undefined
+  /** With `port`: what is asked for by `GET`, which must be answered with a status of 200 to 399. */
+  httpPath?: string | undefined
+  /** Milliseconds from the start to the first check, and from the end of each to the next, 100 to 3,600,000. Default: 10,000. */
+  intervalMs?: number | undefined
+  /** Milliseconds after which a check has failed, 100 to 3,600,000. Default: 5,000. */
+  timeoutMs?: number | undefined
+  /** Failures in a row by which it is known that the process does not do its work, 1 to 100. Default: 3. */
+  retries?: number | undefined
+  /**
+   * Milliseconds from a start in which failures do not count unless there was a success before: how long the process may take to
+   * begin its work, 0 to 3,600,000. Default: 30,000.
+   */
+  startPeriodMs?: number | undefined
+}
+
 /** An image on the server. */
 export interface ImageInfo {
   /** `sha256:` and 64 hexadecimal digits. */
@@ -311,6 +335,16 @@ export interface ListeningPort {
 export declare class Listing {
   /** The next page; null after the last. */
   nextPage(cancel?: Cancel | undefined | null): Promise<Array<SandboxInfo> | null>
+}
+
+/** How a process is kept running. */
+export interface ManagementRequest {
+  /** What it is called in `Sandbox.processes`: 1 to 63 of `a-z 0-9 -`, of no other process that has not ended. Default: nothing. */
+  name?: string | undefined
+  /** Whether it is started again when it has ended; not with standard input. Default: `never`. */
+  restart?: RestartWhen | RestartPolicy | undefined
+  /** How the machine finds out whether it does its work. Default: not at all. */
+  healthCheck?: HealthCheck | undefined
 }
 
 /** What went through a machine's network since the server first knew of it. */
@@ -538,14 +572,24 @@ export interface ProcessInfo {
   cmd: string
   /** Its arguments. */
   args: Array<string>
-  /** Whether it runs. */
+  /** Whether it runs. One that is to be started again counts as running. */
   state: ProcessState
-  /** When it started, by the machine's clock: milliseconds since 1970. */
+  /** When it started, by the machine's clock: milliseconds since 1970; the first time, where it was started again. */
   startedAtMs: number
   /** The size of its terminal; absent where it has none. */
   pty?: PtySize | undefined
-  /** How it ended; absent while it runs. */
+  /** How it ended; absent while it runs or is to be started again. */
   exit?: ExitStatus | undefined
+  /** What it is called, if anything. */
+  name?: string | undefined
+  /** How often it was started again. */
+  restarts: number
+  /** When it is started again, by the machine's clock: milliseconds since 1970; absent unless it waits for that. */
+  nextStartAtMs?: number | undefined
+  /** How the run before this one ended, or the last; absent unless it was started again or is to be. */
+  lastExit?: ExitStatus | undefined
+  /** Whether it does its work; absent unless its health check has found out. */
+  healthy?: boolean | undefined
 }
 
 /** Where a process stands. */
@@ -581,6 +625,27 @@ export interface PtySize {
   rows: number
   cols: number
 }
+
+/**
+ * Whether and how a process is started again when it has ended. It is not once it was sent SIGTERM, SIGINT or SIGKILL by
+ * `Process.sendSignal` or `Process.kill`, or its `timeoutMs`, which counts from the first start, is over.
+ */
+export interface RestartPolicy {
+  /** After which ends. Default: `on_failure`. */
+  when?: RestartWhen | undefined
+  /** Most restarts in a row; a run of 60 seconds or more begins a new row. Default: no limit. */
+  maxRestarts?: number | undefined
+  /** Milliseconds before the first restart of a row, 100 to 3,600,000; each further pause is twice as long. Default: 1,000. */
+  backoffMs?: number | undefined
+  /** What pauses grow to, in milliseconds: `backoffMs` to 3,600,000. Default: 60,000. */
+  maxBackoffMs?: number | undefined
+}
+
+/**
+ * After which ends a process is started again: none; a failure, that is an exit code other than 0, a signal, or a health check
+ * that failed; all.
+ */
+export type RestartWhen = 'never' | 'on_failure' | 'always'
 
 /** Which of its snapshots a project keeps. */
 export interface RetentionPolicy {
@@ -623,7 +688,7 @@ export declare class Sandbox {
   /** The record as it was when this object was made. */
   get record(): SandboxInfo
   run(request: CommandRequest, stdin: Uint8Array | undefined | null, killOnCancel: boolean, cancel?: Cancel | undefined | null): Promise<CommandResult>
-  start(request: CommandRequest, stdin: Uint8Array | undefined | null, openStdin: boolean, cancel?: Cancel | undefined | null): Promise<Process>
+  start(request: CommandRequest, management: ManagementRequest, stdin: Uint8Array | undefined | null, openStdin: boolean, cancel?: Cancel | undefined | null): Promise<Process>
   pty(request: CommandRequest, terminal: PtyRequest, cancel?: Cancel | undefined | null): Promise<Process>
   process(processId: string): Process
   processes(cancel?: Cancel | undefined | null): Promise<Array<ProcessInfo>>

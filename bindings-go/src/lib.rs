@@ -14,6 +14,7 @@ mod files;
 mod folders;
 mod key;
 mod listing;
+mod managed;
 mod network;
 mod pool;
 mod ports;
@@ -35,6 +36,7 @@ pub use files::{FileInfo, FileKind, Progress};
 pub use folders::TreeSummary;
 pub use key::{CreatedKey, KeyInfo, KeyOptions, KeyScope};
 pub use listing::{ListFilter, ListPage, Listing};
+pub use managed::{HealthCheck, RestartPolicy, RestartWhen};
 pub use network::{
     NetworkCounters, NetworkEvent, NetworkEventKind, NetworkEvents, NetworkInfo, NetworkLink, NetworkPolicy,
     NetworkProtocol, NetworkVerdict,

@@ -6,7 +6,7 @@ use forkyard::runtime::run;
 use forkyard::{Handle, OutputEvent};
 use tokio::sync::Mutex;
 
-use crate::{Answer, Blob, Error, PtySize, Sandbox, value};
+use crate::{Answer, Blob, Error, HealthCheck, PtySize, RestartPolicy, Sandbox, value};
 
 /// Process is a process in a machine, and a place in its output. It is safe for use by many goroutines.
 #[derive(uniffi::Object)]
@@ -55,11 +55,32 @@ pub struct CommandSpec {
     pub timeout: Duration,
     /// Leaves it running where the call is cancelled.
     pub detach: bool,
+    /// What it is called in lists.
+    pub name: String,
+    /// Whether it is started again.
+    pub restart: Option<RestartPolicy>,
+    /// How it is found out whether it does its work.
+    pub health_check: Option<HealthCheck>,
 }
 
-impl From<CommandSpec> for forkyard::Command {
-    fn from(command: CommandSpec) -> Self {
-        let CommandSpec { program, args, env, dir, user, stdin, open_stdin, timeout, detach } = command;
+impl TryFrom<CommandSpec> for forkyard::Command {
+    type Error = Error;
+
+    fn try_from(command: CommandSpec) -> Answer<Self> {
+        let CommandSpec {
+            program,
+            args,
+            env,
+            dir,
+            user,
+            stdin,
+            open_stdin,
+            timeout,
+            detach,
+            name,
+            restart,
+            health_check,
+        } = command;
         let mut command = Self::new(program).args(args).kill_on_cancel(!detach);
         for (name, value) in env {
             command = command.env(name, value);
@@ -80,7 +101,16 @@ impl From<CommandSpec> for forkyard::Command {
             // Less than a millisecond would be none at all.
             command = command.timeout(timeout.max(Duration::from_millis(1)));
         }
-        command
+        if let Some(name) = value::text(name) {
+            command = command.name(name);
+        }
+        if let Some(policy) = restart {
+            command = command.restart(policy.try_into()?);
+        }
+        if let Some(check) = health_check {
+            command = command.health_check(check.try_into()?);
+        }
+        Ok(command)
     }
 }
 
@@ -216,7 +246,7 @@ impl From<OutputEvent> for OutputPiece {
 /// ProcessState is where a process stands.
 #[derive(Debug, Clone, Copy, uniffi::Enum)]
 pub enum ProcessState {
-    /// It runs.
+    /// It runs, or is to be started again.
     Running,
     /// It has ended.
     Exited,
@@ -244,17 +274,26 @@ pub struct ProcessInfo {
     pub args: Vec<String>,
     /// State is where it stands.
     pub state: ProcessState,
-    /// StartedAt is when it started, by the machine's clock.
+    /// StartedAt is when it started, by the machine's clock; the first time, where it was started again.
     pub started_at: SystemTime,
     /// Pty is the size of its terminal; nil where it has none.
     pub pty: Option<PtySize>,
-    /// Exit is how it ended; nil while it runs.
+    /// Exit is how it ended; nil while it runs or is to be started again.
     pub exit: Option<ExitStatus>,
+    /// Name is what it is called, if anything.
+    pub name: String,
+    /// Restarts is how often it was started again.
+    pub restarts: u32,
+    /// NextStartAt is when it is started again, by the machine's clock; zero unless it waits for that.
+    pub next_start_at: Option<SystemTime>,
+    /// LastExit is how the run before this one ended, or the last; nil unless it was started again or is to be.
+    pub last_exit: Option<ExitStatus>,
+    /// Healthy says whether it does its work; nil unless its health check has found out.
+    pub healthy: Option<bool>,
 }
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        // Those of processes that are started again are not shown here yet.
         let forkyard::ProcessInfo {
             id,
             pid,
@@ -264,11 +303,11 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             started_at_ms,
             pty,
             exit,
-            name: _,
-            restarts: _,
-            next_start_at_ms: _,
-            last_exit: _,
-            healthy: _,
+            name,
+            restarts,
+            next_start_at_ms,
+            last_exit,
+            healthy,
         } = info;
         Self {
             id: id.to_string(),
@@ -279,6 +318,11 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             started_at: value::time(started_at_ms),
             pty: pty.map(Into::into),
             exit: exit.map(Into::into),
+            name: name.unwrap_or_default(),
+            restarts,
+            next_start_at: next_start_at_ms.map(value::time),
+            last_exit: last_exit.map(Into::into),
+            healthy,
         }
     }
 }
@@ -287,13 +331,13 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
 impl Sandbox {
     /// Runs a command to its end.
     pub async fn run_native(&self, command: CommandSpec) -> Answer<Result> {
-        let (sandbox, command) = (self.sandbox.clone(), command.into());
+        let (sandbox, command) = (self.sandbox.clone(), command.try_into()?);
         Ok(run(async move { sandbox.run(command).await }).await?.into())
     }
 
     /// Starts a command and leaves it running.
     pub async fn start_native(&self, command: CommandSpec) -> Answer<Arc<Process>> {
-        let (sandbox, command) = (self.sandbox.clone(), command.into());
+        let (sandbox, command) = (self.sandbox.clone(), command.try_into()?);
         Ok(Process::new(run(async move { sandbox.start(command).await }).await?))
     }
 

@@ -64,7 +64,7 @@ fn side(name: &str, value: i32) -> Answer<u16> {
 impl Sandbox {
     /// Starts a command on a terminal.
     pub async fn pty_native(&self, command: CommandSpec, terminal: PtyOptions) -> Answer<Arc<Process>> {
-        let command = forkyard::Command::from(command).terminal(terminal.try_into()?);
+        let command = forkyard::Command::try_from(command)?.terminal(terminal.try_into()?);
         let sandbox = self.sandbox.clone();
         Ok(Process::new(run(async move { sandbox.start(command).await }).await?))
     }

@@ -195,6 +195,11 @@ function misfit(message: string): string | undefined {
     const must = `${field} must be ${WORDS.get(type) ?? type}`;
     return value === undefined ? must : `${must}, not ${value}`;
   }
+  const [, types, either] = NONE_OF.exec(message) ?? [];
+  if (types !== undefined) {
+    const allowed = [...types.matchAll(/`(\w+)`/g)].map(([, type = '']) => WORDS.get(type) ?? type);
+    return `${either} must be ${allowed.join(', or ')}`;
+  }
   const [, list] = NO_LIST.exec(message) ?? [];
   return list === undefined ? undefined : `${list} must be an array`;
 }
@@ -202,6 +207,9 @@ function misfit(message: string): string | undefined {
 /** What napi says of a value of the wrong type; it does not always say the value. */
 const MISFIT =
   /value(?: `?(.+?)\s*`?)? (?:into rust type|does not match any variant of enum) `(\w+)`(?: on \w+\.(\w+))?/;
+
+/** The same where there are several types; it never says the value. */
+const NONE_OF = /^Value is none of these types (.+) on \w+\.(\w+)$/;
 
 const NO_LIST = /^Failed to get Array length on \w+\.(\w+)$/;
 
@@ -213,6 +221,8 @@ const WORDS: ReadonlyMap<string, string> = new Map([
   ['CheckpointType', "'filesystem' or 'memory'"],
   ['SandboxStatus', "a status such as 'running'"],
   ['KeyScope', "'sandboxes' or 'admin'"],
+  ['RestartPolicy', 'a policy whose values are of the right types'],
+  ['RestartWhen', "'never', 'on_failure' or 'always'"],
   ['WhenFull', "'refuse' or 'delete_oldest'"],
 ]);
 

@@ -4,6 +4,7 @@ import type {
   CommandRequest,
   CreateRequest,
   ForkRequest,
+  ManagementRequest,
   NetworkEvents,
   NetworkInfo,
   NetworkRequest,
@@ -60,8 +61,8 @@ export interface ExecOptions extends CommandRequest, CallOptions {
   killOnAbort?: boolean | undefined;
 }
 
-/** A program and how to start it. */
-export interface StartOptions extends CommandRequest, CallOptions {
+/** A program, how to start it, and how it is kept running. */
+export interface StartOptions extends CommandRequest, ManagementRequest, CallOptions {
   /** What it reads from standard input. Default: nothing. */
   stdin?: string | Uint8Array | undefined;
   /** Leaves standard input open for `Process.write`. Default: false. */
@@ -282,7 +283,7 @@ export class Sandbox extends Files implements AsyncDisposable {
     const { onStdout, onStderr, killOnAbort = true, signal } = options;
     const listeners = { stdout: onStdout, stderr: onStderr };
     const pieces: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
-    const process = await this.start(options);
+    const process = await this.#start(options, {});
     try {
       for await (const { stream, data, text } of process.output({ signal })) {
         pieces[stream].push(data);
@@ -311,13 +312,21 @@ export class Sandbox extends Files implements AsyncDisposable {
   }
 
   /**
-   * Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it. Aborted before it
-   * answers, it kills the program again.
+   * Starts a program and leaves it running. Its output is kept in a ring of 3 MiB until somebody reads it, over all its restarts.
+   * Aborted before it answers, it kills the program again.
+   *
+   * Fails with {@link AlreadyExists} where a process of this name has not ended.
    */
-  async start(options: StartOptions): Promise<Process> {
+  start(options: StartOptions): Promise<Process> {
+    return this.#start(options, options);
+  }
+
+  async #start(options: Omit<StartOptions, keyof ManagementRequest>, management: ManagementRequest): Promise<Process> {
     const { stdin, openStdin = false, signal } = options;
     const input = stdin === undefined ? undefined : bytes(stdin);
-    return new Process(await call(signal, (cancel) => this.native.start(options, input, openStdin, cancel)));
+    return new Process(
+      await call(signal, (cancel) => this.native.start(options, management, input, openStdin, cancel)),
+    );
   }
 
   /**

@@ -5,6 +5,7 @@ use napi_derive::napi;
 use crate::call::{Cancel, begin};
 use crate::error::to_js_error;
 use crate::process::Process;
+use crate::record::managed::ManagementRequest;
 use crate::record::network::NetworkRequest;
 use crate::record::process::{CommandRequest, CommandResult, Handling, ProcessInfo};
 use crate::record::pty::PtyRequest;
@@ -54,6 +55,7 @@ impl Sandbox {
         &self,
         env: &'env Env,
         request: CommandRequest,
+        management: ManagementRequest,
         stdin: Option<Uint8Array>,
         open_stdin: bool,
         cancel: Option<&Cancel>,
@@ -62,7 +64,7 @@ impl Sandbox {
         let stdin = stdin.map(|data| data.to_vec());
         begin(env, cancel, async move {
             let command = request.handled(Handling { stdin, open_stdin, kill_on_cancel: true })?;
-            Ok(Process::new(sandbox.start(command).await?))
+            Ok(Process::new(sandbox.start(management.manage(command)?).await?))
         })
     }
 

@@ -10,6 +10,7 @@ const INITIALISMS: &[(&str, &str)] = &[
     ("cpus", "CPUs"),
     ("dns", "DNS"),
     ("gid", "GID"),
+    ("http", "HTTP"),
     ("icmp", "ICMP"),
     ("id", "ID"),
     ("mb", "MB"),

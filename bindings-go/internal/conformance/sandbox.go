@@ -165,10 +165,12 @@ func bindRuns() {
 		Args      []string `json:"args"`
 		Stdin     bool     `json:"stdin"`
 		TimeoutMS float64  `json:"timeout_ms"`
+		management
 	}) (any, error) {
 		command := forkyard.Command{
 			Program: args.Command, Args: args.Args, OpenStdin: args.Stdin, Timeout: millis(args.TimeoutMS),
 		}
+		args.manage(&command)
 		return started(c)(on.Start(ctx, command))
 	}, "Sandbox.Start")
 	bind("sandbox.process", func(_ context.Context, c call, on sandbox, args byID) (any, error) {

@@ -188,6 +188,7 @@ func processInfo(v forkyard.ProcessInfo) record {
 	if v.Pty != nil {
 		said["pty"] = record{"rows": v.Pty.Rows, "cols": v.Pty.Cols}
 	}
+	sayManagement(said, v)
 	return said
 }
 

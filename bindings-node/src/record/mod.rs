@@ -3,6 +3,7 @@
 pub mod event;
 pub mod file;
 pub mod key;
+pub mod managed;
 pub mod network;
 pub mod pool;
 pub mod port;

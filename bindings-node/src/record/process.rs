@@ -71,19 +71,28 @@ pub struct ProcessInfo {
     pub cmd: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Whether it runs.
+    /// Whether it runs. One that is to be started again counts as running.
     pub state: ProcessState,
-    /// When it started, by the machine's clock: milliseconds since 1970.
+    /// When it started, by the machine's clock: milliseconds since 1970; the first time, where it was started again.
     pub started_at_ms: f64,
     /// The size of its terminal; absent where it has none.
     pub pty: Option<PtySize>,
-    /// How it ended; absent while it runs.
+    /// How it ended; absent while it runs or is to be started again.
     pub exit: Option<ExitStatus>,
+    /// What it is called, if anything.
+    pub name: Option<String>,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// When it is started again, by the machine's clock: milliseconds since 1970; absent unless it waits for that.
+    pub next_start_at_ms: Option<f64>,
+    /// How the run before this one ended, or the last; absent unless it was started again or is to be.
+    pub last_exit: Option<ExitStatus>,
+    /// Whether it does its work; absent unless its health check has found out.
+    pub healthy: Option<bool>,
 }
 
 impl From<forkyard::ProcessInfo> for ProcessInfo {
     fn from(info: forkyard::ProcessInfo) -> Self {
-        // Those of processes that are started again are not shown here yet.
         let forkyard::ProcessInfo {
             id,
             pid,
@@ -93,11 +102,11 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             started_at_ms,
             pty,
             exit,
-            name: _,
-            restarts: _,
-            next_start_at_ms: _,
-            last_exit: _,
-            healthy: _,
+            name,
+            restarts,
+            next_start_at_ms,
+            last_exit,
+            healthy,
         } = info;
         Self {
             id: id.into(),
@@ -108,6 +117,11 @@ impl From<forkyard::ProcessInfo> for ProcessInfo {
             started_at_ms: number(started_at_ms),
             pty: pty.map(Into::into),
             exit: exit.map(Into::into),
+            name,
+            restarts,
+            next_start_at_ms: next_start_at_ms.map(number),
+            last_exit: last_exit.map(Into::into),
+            healthy,
         }
     }
 }

@@ -12,6 +12,7 @@ import {
   type Tunnel,
   type Watch,
 } from 'forkyard';
+import { managed } from './managed.js';
 import { newClient, swarm } from './surface.js';
 import {
   asBytes,
@@ -174,7 +175,7 @@ const sandboxes: Record<string, Call<Sandbox>> = {
     return { ...result(ended), heard };
   },
   start: async (sandbox, { stdin, ...args }, signal) => {
-    const process = await sandbox.start({ ...options(args), openStdin: stdin ?? false, signal });
+    const process = await sandbox.start({ ...managed(args), openStdin: stdin ?? false, signal });
     return keep(process, { id: process.id });
   },
   process: async (sandbox, { id }) => {

@@ -15,6 +15,7 @@ from forkyard import (
     SandboxStatus,
     WhenFull,
 )
+from managed import managed
 from values import failure, raw, record, result, seconds
 
 Args = dict[str, Any]
@@ -346,7 +347,7 @@ async def sandbox_run_streamed(context: Context, on: AsyncSandbox, args: Args) -
 async def sandbox_start(context: Context, on: AsyncSandbox, args: Args) -> Any:
     if "timeout_ms" in args:
         args["timeout"] = seconds(args.pop("timeout_ms"))
-    process = await on.start(**args)
+    process = await on.start(**managed(args))
     return context.keep(process, {"id": process.id})
 
 

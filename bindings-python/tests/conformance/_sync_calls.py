@@ -16,6 +16,7 @@ from forkyard import (
     SandboxStatus,
     WhenFull,
 )
+from managed import managed
 from values import failure, raw, record, result, seconds
 
 Args = dict[str, Any]
@@ -347,7 +348,7 @@ def sandbox_run_streamed(context: Context, on: Sandbox, args: Args) -> Any:
 def sandbox_start(context: Context, on: Sandbox, args: Args) -> Any:
     if "timeout_ms" in args:
         args["timeout"] = seconds(args.pop("timeout_ms"))
-    process = on.start(**args)
+    process = on.start(**managed(args))
     return context.keep(process, {"id": process.id})
 
 

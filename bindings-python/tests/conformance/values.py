@@ -10,7 +10,7 @@ from typing import Any
 
 from forkyard import CommandResult, FileEvent, FileInfo, ForkyardError
 
-TIMES = ("at", "created_at", "started_at", "ended_at", "modified_at", "duration", "pause")
+TIMES = ("at", "created_at", "started_at", "next_start_at", "ended_at", "modified_at", "duration", "pause")
 SIZES = {"ImageInfo": ("size",), "SnapshotInfo": ("size", "logical_size")}
 
 

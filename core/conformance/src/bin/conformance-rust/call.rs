@@ -243,7 +243,8 @@ calls! {
         "Command::user", "Command::stdin", "Command::timeout", "Command::kill_on_cancel"];
     "sandbox.run_streamed": sandbox::run_streamed, ["Sandbox::run_with"];
     "sandbox.run_on_terminal": sandbox::run_on_terminal, ["Command::terminal", "Sandbox::run"];
-    "sandbox.start": sandbox::start, ["Sandbox::start", "Command::open_stdin"];
+    "sandbox.start": sandbox::start, ["Sandbox::start", "Command::open_stdin", "Command::name", "Command::restart",
+        "Command::health_check"];
     "sandbox.process": sandbox::process, ["Sandbox::process"];
     "sandbox.processes": sandbox::processes, ["Sandbox::processes"];
     "sandbox.pty": pty::start, ["Sandbox::pty", "Command::shell"];

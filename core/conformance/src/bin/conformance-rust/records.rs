@@ -43,7 +43,6 @@ pub fn exit(status: &ExitStatus) -> Value {
 }
 
 pub fn process_info(info: &ProcessInfo) -> Value {
-    // Those of processes that are started again are not in the cases yet.
     let ProcessInfo {
         id,
         pid,
@@ -53,15 +52,16 @@ pub fn process_info(info: &ProcessInfo) -> Value {
         started_at_ms,
         exit: ended,
         pty,
-        name: _,
-        restarts: _,
-        next_start_at_ms: _,
-        last_exit: _,
-        healthy: _,
+        name,
+        restarts,
+        next_start_at_ms,
+        last_exit,
+        healthy,
     } = info;
     json!({
         "id": id, "pid": pid, "command": command, "args": args, "state": state, "started_at_ms": started_at_ms,
-        "exit": ended.as_ref().map(exit), "pty": pty,
+        "exit": ended.as_ref().map(exit), "pty": pty, "name": name, "restarts": restarts,
+        "next_start_at_ms": next_start_at_ms, "last_exit": last_exit.as_ref().map(exit), "healthy": healthy,
     })
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use forkyard::{
-    Command, CommandResult, CreateSnapshot, ForkSandbox, NetworkPolicy, OutputEvent, Process, PtySpec,
-    Sandbox,
+    Command, CommandResult, CreateSnapshot, ForkSandbox, HealthCheck, NetworkPolicy, OutputEvent, Process,
+    PtySpec, RestartPolicy, Sandbox,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -200,16 +200,28 @@ struct Start {
     #[serde(default)]
     stdin: bool,
     timeout_ms: Option<u64>,
+    name: Option<String>,
+    restart: Option<RestartPolicy>,
+    health_check: Option<HealthCheck>,
 }
 
 pub async fn start(it: &Invocation<'_>) -> Outcome {
-    let Start { command, args, stdin, timeout_ms } = it.args()?;
+    let Start { command, args, stdin, timeout_ms, name, restart, health_check } = it.args()?;
     let mut command = Command::new(command).args(args);
     if stdin {
         command = command.open_stdin();
     }
     if let Some(timeout_ms) = timeout_ms {
         command = command.timeout(millis(timeout_ms));
+    }
+    if let Some(name) = name {
+        command = command.name(name);
+    }
+    if let Some(policy) = restart {
+        command = command.restart(policy);
+    }
+    if let Some(check) = health_check {
+        command = command.health_check(check);
     }
     Ok(kept(it, it.sandbox()?.start(command).await?))
 }
