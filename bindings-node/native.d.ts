@@ -181,11 +181,7 @@ export interface Failure {
   errno?: string | undefined
 }
 
-/**
- * What happened to a file or folder: it is there now, made or moved in from elsewhere (`created`); its contents changed; its
- * permissions, owner or times changed (`attributes`); it has another name now; it is gone, deleted or moved out (`removed`); more
- * happened than was kept, or than can be watched: whoever needs to know looks again (`overflow`).
- */
+/** One thing that happened below a watched folder. */
 export interface FileEvent {
   /** What happened. */
   kind: FileEventKind
@@ -702,13 +698,7 @@ export declare class Sandbox {
   restore(snapshotId: string, cancel?: Cancel | undefined | null): Promise<SandboxInfo>
 }
 
-/**
- * What happened to a machine: it was given room (`created`), runs for the first time (`started`), was put on disk and goes on
- * from there, was frozen into a snapshot and ran on (`checkpointed`), had twins started (`forked`), was put back to where a
- * snapshot stands (`restored`); something happened on its network; more happened before the next event than was kept
- * (`overflow`). The last of all is one of these: it was ended on purpose (`terminated`), or since nobody had called it for its
- * idle time-out (`timed_out`); it did not come up (`failed`), or had run and ended by a fault (`lost`).
- */
+/** One thing that happened to a machine. */
 export interface SandboxEvent {
   /** When: milliseconds since 1970. */
   atMs: number
