@@ -53,7 +53,12 @@ test('a signal ends watching and iterating, and no event is lost by one', BOUNDE
   await sandbox.mkdir('/tmp/signalled/a');
   const next = await watch[Symbol.asyncIterator]().next();
   assert.equal(next.value?.path, '/tmp/signalled/a');
-  const waiting = watch[Symbol.asyncIterator]().next();
+  const waiting = (async () => {
+    for await (const event of watch) {
+      // It is given to its owner once it is made.
+      assert.equal(event.path, '/tmp/signalled/a');
+    }
+  })();
   whole.abort(new Error('all of it'));
   await assert.rejects(waiting, /all of it/);
   await watch.close();
