@@ -63,6 +63,7 @@ func serve(binary, images string) (stop func() error, err error) {
 	}
 	server := exec.Command(binary, arguments...)
 	server.Stderr = os.Stderr
+	endWithTests(server)
 	if err := server.Start(); err != nil {
 		return nil, err
 	}
